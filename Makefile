@@ -1,0 +1,47 @@
+# Two commands do everything: `make demo` runs the main job on real data, `make test` passes every test.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+DEMO := artifacts/demo
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint format gpu-check clean help
+
+help:  ## List what there is.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+# Everything is installed into $(VENV) inside the clone, at the versions of constraints.txt.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## Real digits through train, export, build --fp16, validate, bench to a report (3 minutes).
+	mkdir -p $(DEMO)
+	$(BIN)/rc-deploy train digits --output $(DEMO)/checkpoint.pt --json $(DEMO)/training.json
+	$(BIN)/rc-deploy export $(DEMO)/checkpoint.pt $(DEMO)/model.onnx --json $(DEMO)/export.json
+	$(BIN)/rc-deploy validate $(DEMO)/model.onnx --reference $(DEMO)/checkpoint.pt --data digits:test \
+	    --min-agreement 100 --json $(DEMO)/validation.fp32.json
+	$(BIN)/rc-deploy build $(DEMO)/model.onnx --fp16
+	$(BIN)/rc-deploy validate $(DEMO)/model.fp16.engine --reference $(DEMO)/checkpoint.pt --data digits:test \
+	    --json $(DEMO)/validation.json
+	$(BIN)/rc-deploy bench $(DEMO)/checkpoint.pt $(DEMO)/model.onnx --json $(DEMO)/bench.json
+	$(BIN)/rc-deploy report $(DEMO) --output $(DEMO)/report.html
+
+test: $(VENV)/installed  ## Every test that this machine can run.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed  ## Style and types, as CI checks them.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed  ## Rewrite the sources in the project's format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+gpu-check: $(VENV)/installed  ## Everything that only a GPU can prove; docs/gpu-status.md says when it last ran.
+	$(BIN)/python -m pytest tests/gpu -rs
+
+clean:  ## Remove what was built and installed.
+	rm -rf $(VENV) artifacts build dist

@@ -1,0 +1,5 @@
+"""The command line. Commands parse, make an options object, call one function and show what it returns."""
+
+from rc_deploy.cli.app import main
+
+__all__ = ["main"]

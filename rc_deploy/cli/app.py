@@ -1,0 +1,89 @@
+"""The application, its commands, and the one place where errors become messages and exit codes.
+
+Nothing heavy is imported here: `rc-deploy --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rc_deploy import __version__
+from rc_deploy.cli import commands
+from rc_deploy.errors import InterruptedBySignalError, RcDeployError
+
+COMMAND_GROUP = "rc_deploy.commands"
+_INTERRUPTED = ("Interrupted. Earlier output files are untouched.", "Run the command again when you are ready.")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+app = typer.Typer(
+    name="rc-deploy",
+    help="Takes ResCNet/GCLU checkpoints to fast inference engines and proves that they compute the same.",
+    epilog="Data flows one way: train -> export -> build -> validate, bench -> report. "
+    "Exit codes: see the README, or `rc-deploy doctor`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rc-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _add(name: str, command: Callable[..., None]) -> None:
+    """Add a command, with Ctrl-C turned into an error of ours before the framework swallows it."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise InterruptedBySignalError(*_INTERRUPTED) from None
+
+    app.command(name)(wrapped)
+
+
+for _entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda entry: entry.name):
+    _add(_entry.name, _entry.load())
+for _command in commands.ALL:
+    _add(_command.__name__, _command)
+
+
+def main() -> None:
+    """Run the command line; the process exits with the code of the error's class."""
+    try:
+        app(standalone_mode=True)
+    except RcDeployError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        _fail(InterruptedBySignalError(*_INTERRUPTED))
+
+
+def _fail(error: RcDeployError) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text("error: ", style="bold red") + Text(str(error), style="default"))
+    if error.hint:
+        console.print(Text("  try: ", style="bold green") + Text(error.hint, style="default"))
+    sys.exit(error.exit_code)

@@ -1,0 +1,156 @@
+"""The toolkit's commands: each parses, makes an options object, calls one function and shows the outcome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rc_deploy.errors import InputError, ParityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Options that several commands share.
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the outcome as JSON; '-' for standard output.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODULE:FACTORY", help="Build the checkpoint's network with this callable."),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each library; all processors by default.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds CIFAR; RC_DATA by default.")
+]
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint from `rc-deploy train`.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="ONNX file to write.")],
+    model: Model = None,
+    opset: Annotated[int, typer.Option(min=18, max=23, help="Version of the standard ONNX operators.")] = 20,
+    static_batch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Fix the batch size; symbolic by default.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Write a checkpoint as ONNX with rc operators, and prove that it computes the same."""
+    from rc_deploy.cli import show
+    from rc_deploy.export import ExportOptions
+    from rc_deploy.export import export as run
+
+    with show.status("Exporting and comparing with PyTorch"):
+        result = run(checkpoint, output, ExportOptions(opset=opset, factory=model, static_batch=static_batch))
+    show.exported(result, json)
+
+
+def build(
+    source: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="ONNX file from `rc-deploy export`.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Engine to write; MODEL.PRECISION.engine by default.")
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Weights and activations in float16.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Everything in float32 (the default).")] = False,
+    backend: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt-rtx.")] = "auto",
+    batch: Annotated[str, typer.Option(metavar="MIN:OPT:MAX", help="Batch sizes to build for.")] = "1:8:64",
+    json: Json = None,
+) -> None:
+    """Build an engine, read back its precision, and write the typed ONNX and a manifest beside it."""
+    from rc_deploy.cli import show
+    from rc_deploy.engine import BuildOptions
+    from rc_deploy.engine import build as run
+    from rc_deploy.engine.builder import default_output
+    from rc_deploy.specs import BatchRange, Precision
+
+    if fp16 and fp32:
+        raise InputError("--fp16 and --fp32 exclude each other.", "Give one of them.")
+    options = BuildOptions(Precision.FP16 if fp16 else Precision.FP32, backend, BatchRange.parse(batch))
+    with show.status("Building") as on_phase:
+        result = run(source, output or default_output(source, options.precision), options, on_phase)
+    show.built(result, json)
+
+
+def validate(
+    artefact: Annotated[Path, typer.Argument(help="ONNX file or engine.")],
+    reference: Annotated[Path, typer.Option("--reference", "-r", help="Checkpoint, or ONNX file, to hold it against.")],
+    data: Annotated[str, typer.Option(metavar="SOURCE", help="digits:test, cifar10:test, npz:PATH, random:SEED.")],
+    data_folder: DataFolder = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use the first N images only.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images per run.")] = 250,
+    threads: Threads = None,
+    model: Model = None,
+    min_agreement: Annotated[float | None, typer.Option(help="Least top-1 agreement, percent.")] = None,
+    max_accuracy_drop: Annotated[float | None, typer.Option(help="Largest loss of accuracy, points.")] = None,
+    json: Json = None,
+) -> None:
+    """Hold an artefact against its checkpoint on real data; exit code 8 if it does not compute the same."""
+    from rc_deploy.cli import show
+    from rc_deploy.validate import ValidateOptions
+    from rc_deploy.validate import validate as run
+
+    options = ValidateOptions(data, data_folder, limit, batch, threads, model, min_agreement, max_accuracy_drop)
+    with show.progress("Validating") as bar:
+        outcome = run(artefact, reference, options, lambda done, total: bar(f"{done:,}/{total:,} images", done / total))
+    show.validated(outcome, json)
+    if not outcome.passed:
+        failed = ", ".join(criterion.name for criterion in outcome.criteria if not criterion.passed)
+        raise ParityError(
+            f"{artefact} does not compute what {reference} computes: {failed}.",
+            "The table above shows by how much. Export and build again; if it stays, please report it.",
+        )
+
+
+def bench(
+    artefacts: Annotated[list[Path], typer.Argument(help="Checkpoints and ONNX files; the first is the base.")],
+    batch: Annotated[str, typer.Option(metavar="N,N,...", help="Batch sizes.")] = "1,8,64",
+    seconds: Annotated[float, typer.Option(min=0, help="Time to spend on each batch size.")] = 5.0,
+    threads: Threads = None,
+    model: Model = None,
+    json: Json = None,
+) -> None:
+    """Time artefacts side by side, interleaved: PyTorch eager and ONNX Runtime on the CPU."""
+    from rc_deploy.bench import BenchOptions
+    from rc_deploy.bench import bench as run
+    from rc_deploy.cli import show
+
+    if not all(part.isdecimal() and int(part) > 0 for part in batch.split(",")):
+        raise InputError(f"'{batch}' is not a list of batch sizes.", "Write them with commas, e.g. --batch 1,8,64")
+    options = BenchOptions(tuple(int(part) for part in batch.split(",")), seconds, threads, model)
+    with show.progress("Timing") as bar:
+        outcome = run(artefacts, options, bar)
+    show.benched(outcome, json)
+
+
+def report(
+    sources: Annotated[list[Path], typer.Argument(help="JSON files of the other commands, or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Put training, validation, build and bench results into one self-contained HTML file."""
+    from rc_deploy.cli import show
+    from rc_deploy.report import build_report
+
+    show.reported(build_report(sources, output), output)
+
+
+def inspect(
+    artefact: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file or engine.")],
+    json: Json = None,
+) -> None:
+    """Say what a file holds."""
+    from rc_deploy.cli import show
+    from rc_deploy.inspection import inspect as run
+
+    show.inspected(run(artefact), json)
+
+
+def doctor(json: Json = None) -> None:
+    """Say what this machine has, what would work on it, and what to install for what would not."""
+    from rc_deploy.cli import show
+    from rc_deploy.doctor import doctor as run
+
+    show.diagnosed(*run(), json)
+
+
+ALL: tuple[Callable[..., None], ...] = (export, build, validate, bench, report, inspect, doctor)

@@ -1,0 +1,70 @@
+"""Doctor: what this machine has, which stages would work on it, and what to install for those that would not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rc_deploy import machine
+from rc_deploy.engine.library import LIBRARIES, why_not
+from rc_deploy.gpu import driver
+from rc_deploy.models import available
+from rc_deploy.optional import EXTRAS, is_installed
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a user may want to do: whether it works here, and if not why and what helps."""
+
+    name: str
+    works: bool
+    detail: str
+    remedy: str = ""
+
+
+# What a user may want to do, and the packages that it needs.
+STAGES = {
+    "train": ("torch", "sklearn", "kornia"),
+    "export": ("torch", "onnxscript", "onnxruntime"),
+    "build --fp16": ("onnxruntime",),
+    "validate, bench (ONNX)": ("onnxruntime",),
+    "validate, bench (checkpoint)": ("torch",),
+    "report": ("matplotlib",),
+}
+
+
+def doctor() -> tuple[list[Check], dict[str, Any]]:
+    """Return one check per stage and backend, and the facts of the machine."""
+    stages = [_stage(name, packages) for name, packages in STAGES.items()]
+    backends = [_backend(name) for name in LIBRARIES]
+    return [*stages, *backends, _gpu(), _architectures()], machine.facts()
+
+
+def _stage(name: str, packages: tuple[str, ...]) -> Check:
+    missing = [package for package in packages if not is_installed(package)]
+    if not missing:
+        return Check(name, True, ", ".join(EXTRAS[package][0] for package in packages))
+    extras = ",".join(sorted({EXTRAS[package][1] for package in missing}))
+    titles = ", ".join(EXTRAS[package][0] for package in missing)
+    return Check(name, False, f"missing: {titles}", f"pip install 'rc-deploy[{extras}]'")
+
+
+def _backend(name: str) -> Check:
+    library = LIBRARIES[name]
+    reason = why_not(library)
+    detail = reason or f"{library.title} builds here"
+    remedy = "" if is_installed(library.module) else f"pip install 'rc-deploy[{EXTRAS[library.module][1]}]'"
+    return Check(f"build --backend {name}", not reason, detail, remedy)
+
+
+def _gpu() -> Check:
+    found = driver()
+    names = ", ".join(f"{gpu.name} (compute capability {gpu.compute_capability})" for gpu in found.gpus)
+    return Check("run engines on a GPU", False, names or found.problem, "" if names else "Use a machine with one.")
+
+
+def _architectures() -> Check:
+    if not is_installed("torch"):
+        return Check("architectures", False, "they need PyTorch", "pip install 'rc-deploy[export]'")
+    names = sorted(available())
+    return Check("architectures", bool(names), ", ".join(names) or "no installed package offers any")

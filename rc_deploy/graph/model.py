@@ -1,0 +1,119 @@
+"""Reading ONNX files, and the facts that rc-deploy writes into them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx.checker
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from rc_deploy.artefacts import Kind, kind_of
+from rc_deploy.errors import InputError
+from rc_deploy.graph.bodies import rc_nodes
+from rc_deploy.specs import InputSpec, Precision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+_KEY = "rc_deploy"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What an ONNX file says of itself, as one JSON text in its metadata under the key `rc_deploy`.
+
+    Attributes:
+        version: of rc-deploy, that wrote the file.
+        architecture: of the network.
+        arguments: of its factory.
+        input: what it takes, what its outputs mean.
+        precision: of weights and activations.
+        checkpoint_sha256: of the checkpoint it was exported from.
+    """
+
+    version: str
+    architecture: str
+    arguments: dict[str, Any]
+    input: InputSpec
+    precision: Precision
+    checkpoint_sha256: str
+
+
+def load(path: Path) -> ModelProto:
+    """Read and check an ONNX file.
+
+    Raises:
+        InputError: missing, empty, not ONNX, damaged, invalid, or with `rc` nodes that have no body.
+    """
+    kind = kind_of(path)
+    if kind is not Kind.ONNX:
+        raise InputError(f"{path} is {kind.value}, not an ONNX file.", kind.advice)
+    try:
+        model = onnx.load(path)
+    except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
+        raise InputError(
+            f"The ONNX file {path} is truncated or corrupt: {error}.", "Export or copy it again."
+        ) from None
+    check(model, str(path))
+    return model
+
+
+def check(model: ModelProto, name: str) -> None:
+    """Run onnx.checker's full check, and require a body for every `rc` node. Raises InputError naming `name`."""
+    bodies = {(function.name, function.overload) for function in model.functions}
+    missing = sorted({node.op_type for node in rc_nodes(model) if (node.op_type, node.overload) not in bodies})
+    if missing:
+        raise InputError(
+            f"{name} uses {', '.join(f'rc.{operator}' for operator in missing)} without a function body.",
+            "It was stripped by another tool. Export it again: rc-deploy export CHECKPOINT MODEL.onnx",
+        )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{name} is not a valid ONNX model: {reason}", "Export or copy it again.") from None
+
+
+def set_provenance(model: ModelProto, provenance: Provenance) -> None:
+    """Write `provenance` into the model's metadata, in place of any that is there."""
+    document = {**vars(provenance), "input": provenance.input.to_json()}
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key != _KEY}
+    onnx.helper.set_model_props(model, {**kept, _KEY: json.dumps(document, sort_keys=True)})
+
+
+def provenance(model: ModelProto, name: str) -> Provenance:
+    """Return what the model says of itself. Raises InputError where rc-deploy did not write it."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == _KEY), None)
+    if text is None:
+        raise InputError(
+            f"{name} does not say what its inputs and outputs mean: it was not written by rc-deploy.",
+            "Export it with rc-deploy, or give a checkpoint as the reference.",
+        )
+    try:
+        document = json.loads(text)
+        document["input"] = InputSpec.from_json(document["input"])
+        document["precision"] = Precision(document["precision"])
+        return Provenance(**document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"The metadata of {name} are damaged: {error}.", "Export it again.") from None
+
+
+def input_name(model: ModelProto) -> str:
+    """Return the name of the model's only input that is no initializer."""
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    return str(next(value.name for value in model.graph.input if value.name not in initializers))
+
+
+def weight_bytes(model: ModelProto) -> dict[str, int]:
+    """Return the bytes of initializers by ONNX type name, e.g. {"FLOAT16": 931220}."""
+    sizes: dict[str, int] = {}
+    for tensor in model.graph.initializer:
+        name = TensorProto.DataType.Name(tensor.data_type)
+        sizes[name] = sizes.get(name, 0) + len(onnx.numpy_helper.to_array(tensor).tobytes())
+    return sizes

@@ -1,0 +1,76 @@
+"""Reading off a graph where its arithmetic rounds, for `rc_deploy.tolerances`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import TensorProto
+
+from rc_deploy.schema import DOMAIN, GCLU, RESPONSE_CALIBRATION
+from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, Rounding
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
+
+# Operators that only move or select values: they do not round.
+EXACT = {
+    "Abs", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Max", "MaxPool",
+    "Min", "Neg", "Relu", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+}  # fmt: skip
+POOLING = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
+_ARITHMETIC = {GCLU.name: GCLU_ARITHMETIC, RESPONSE_CALIBRATION.name: RC_ARITHMETIC}
+_DTYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+
+
+def roundings(model: ModelProto) -> list[Rounding]:
+    """Return the roundings of every node of the model's main graph that rounds; shapes must be inferable."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes, dtypes = _tensors(graph)
+    found = [_rounding(node, shapes, dtypes) for node in graph.node if node.op_type not in EXACT]
+    return [rounding for rounding in found if rounding.variance() > 0]
+
+
+def _rounding(node: NodeProto, shapes: dict[str, list[int]], dtypes: dict[str, str]) -> Rounding:
+    dtype = dtypes.get(node.output[0], "float32")
+    # In a float32 graph the arithmetic below already counts the rounding of the result.
+    narrow = dtype != "float32"
+    if node.domain == DOMAIN:
+        return Rounding(arithmetic=_ARITHMETIC[node.op_type], stores=int(narrow), dtype=dtype)
+    if node.op_type in ("Conv", "Gemm", "MatMul"):
+        return Rounding(reduction=_reduction(node, shapes), stores=2 * narrow, dtype=dtype)
+    if node.op_type in POOLING:
+        return Rounding(reduction=_pooled(node, shapes), stores=int(narrow), dtype=dtype)
+    return Rounding(arithmetic=int(node.op_type != "Cast"), stores=int(narrow), dtype=dtype)
+
+
+def _reduction(node: NodeProto, shapes: dict[str, list[int]]) -> int:
+    """Return the number of products in one output of a Conv, Gemm or MatMul; the weight is its second input."""
+    weight = shapes[node.input[1]]
+    if node.op_type == "Conv":
+        return math.prod(weight[1:])
+    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return weight[-1] if transposed else weight[-2]
+
+
+def _pooled(node: NodeProto, shapes: dict[str, list[int]]) -> int:
+    """Return how many values one output of a pooling operator averages."""
+    before, after = math.prod(shapes[node.input[0]][1:]), math.prod(shapes[node.output[0]][1:])
+    if node.op_type == "AveragePool":
+        return math.prod(next(attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape"))
+    return before // after
+
+
+def _tensors(graph: GraphProto) -> tuple[dict[str, list[int]], dict[str, str]]:
+    """Return shape (0 for a symbolic size) and type of every tensor of the graph, by name."""
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    dtypes = {tensor.name: _DTYPES.get(tensor.data_type, "float32") for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shapes[value.name] = _shape(value)
+        dtypes[value.name] = _DTYPES.get(value.type.tensor_type.elem_type, "float32")
+    return shapes, dtypes
+
+
+def _shape(value: ValueInfoProto) -> list[int]:
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]

@@ -1,0 +1,95 @@
+"""From a file to something that runs: which runner, for which input, under which name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rc_deploy import checkpoint, gpu, manifest
+from rc_deploy.artefacts import Kind, kind_of
+from rc_deploy.files import sha256
+from rc_deploy.graph import model as onnx_model
+from rc_deploy.graph.roundings import roundings
+from rc_deploy.runners import OnnxRunner, Runner, TorchRunner
+from rc_deploy.specs import Precision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from rc_deploy.specs import InputSpec
+    from rc_deploy.tolerances import Rounding
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An artefact ready to run.
+
+    Attributes:
+        path: the artefact that was named.
+        kind: of it.
+        sha256: of it.
+        precision: of its weights and activations.
+        input: what it takes.
+        runner: runs it; to be entered.
+        roundings: of its graph; empty for a checkpoint.
+        note: what else than the artefact itself runs, and why; empty if it is the artefact.
+    """
+
+    path: Path
+    kind: Kind
+    sha256: str
+    precision: Precision
+    input: InputSpec
+    runner: Runner
+    roundings: tuple[Rounding, ...] = ()
+    note: str = ""
+
+
+def load(path: Path, threads: int | None = None, factory: str | None = None) -> Loaded:
+    """Make an artefact runnable on the CPU.
+
+    For an engine that is the typed ONNX it was compiled from; `note` says so.
+
+    Args:
+        path: a checkpoint, an ONNX file or an engine.
+        threads: for one operator; None for every processor this process may use.
+        factory: "module:callable" that builds a checkpoint's network.
+
+    Raises:
+        InputError: the file cannot be used.
+        MissingDependencyError: what it needs to run is not installed.
+    """
+    kind = kind_of(path)
+    if kind is Kind.CHECKPOINT:
+        saved = checkpoint.load(path)
+        runner = TorchRunner(saved.module(factory), threads)
+        return Loaded(path, kind, sha256(path), Precision.FP32, saved.input, runner)
+    if kind is Kind.ENGINE:
+        record = manifest.read(path)
+        model = onnx_model.load(path.with_name(record.typed_onnx.name))
+        return _onnx(path, kind, model, threads, _engine_note(record))
+    return _onnx(path, kind, onnx_model.load(path), threads, "")
+
+
+def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: str) -> Loaded:
+    provenance = onnx_model.provenance(model, str(path))
+    return Loaded(
+        path=path,
+        kind=kind,
+        sha256=sha256(path),
+        precision=provenance.precision,
+        input=provenance.input,
+        runner=OnnxRunner(model, threads),
+        roundings=tuple(roundings(model)),
+        note=note,
+    )
+
+
+def _engine_note(record: manifest.Manifest) -> str:
+    reason = gpu.driver().problem or "this version of rc-deploy does not run engines yet"
+    return (
+        f"The engine itself was NOT run: {reason}. What was run, on the CPU, is {record.typed_onnx.name}, "
+        f"the typed ONNX that the engine was compiled from."
+    )

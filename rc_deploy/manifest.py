@@ -1,0 +1,108 @@
+"""The manifest beside an engine: what it was made from, with what, for what, and what was proven of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rc_deploy.errors import InputError
+from rc_deploy.files import read_json, sha256, write_json
+
+FORMAT = "rc-deploy/engine"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file, by name in the manifest's folder, with the SHA-256 that it must have."""
+
+    name: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """Return the record of an existing file."""
+        return cls(path.name, sha256(path))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything known of one engine.
+
+    Attributes:
+        engine: the engine itself.
+        source: the ONNX file it was asked to be built from; its name only, wherever it lies.
+        typed_onnx: the graph in the engine's precision that was compiled; lies beside the engine.
+        checkpoint_sha256: of the checkpoint at the beginning.
+        backend: library and version, e.g. {"name": "tensorrt-rtx", "version": "1.7.1.116"}.
+        compute_capabilities: of the GPUs it can run on, e.g. ["8.6", "8.9"].
+        batch: "MIN:OPT:MAX".
+        precision: {"asked": "fp16", "found": ...}, the latter read back from what was built.
+        plugins: plugin libraries it needs, with their SHA-256.
+        created: ISO 8601 time, UTC.
+        rc_deploy: version that built it.
+        seconds: that the library took to build it.
+        proven: summaries of validations and benchmarks, added by the commands that ran them.
+    """
+
+    engine: FileRecord
+    source: FileRecord
+    typed_onnx: FileRecord
+    checkpoint_sha256: str
+    backend: dict[str, str]
+    compute_capabilities: list[str]
+    batch: str
+    precision: dict[str, Any]
+    created: str
+    rc_deploy: str
+    seconds: float
+    plugins: list[dict[str, str]] = field(default_factory=list)
+    proven: dict[str, Any] = field(default_factory=dict)
+
+    def with_proof(self, name: str, proof: dict[str, Any]) -> Manifest:
+        """Return the manifest with one more thing proven."""
+        return replace(self, proven={**self.proven, name: proof})
+
+
+def path_for(engine: Path) -> Path:
+    """Return where the manifest of `engine` lies."""
+    return engine.with_name(engine.name + ".json")
+
+
+def write(manifest: Manifest, engine: Path) -> None:
+    """Write the manifest beside its engine. Raises OutputError."""
+    write_json(path_for(engine), {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(manifest)})
+
+
+def read(engine: Path) -> Manifest:
+    """Read the manifest of `engine` and hold both files it names against it.
+
+    Raises:
+        InputError: no or damaged manifest, another version's, or a file that is not the one it was written for.
+    """
+    document = read_json(path_for(engine), "manifest")
+    if (document.pop("format", None), document.pop("format_version", None)) != (FORMAT, FORMAT_VERSION):
+        raise InputError(
+            f"{path_for(engine)} is not a manifest of this version of rc-deploy.", "Build the engine again."
+        )
+    try:
+        for key in ("engine", "source", "typed_onnx"):
+            document[key] = FileRecord(**document[key])
+        manifest = Manifest(**document)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"The manifest {path_for(engine)} is damaged: {error}.", "Build the engine again.") from None
+    for record in (replace(manifest.engine, name=engine.name), manifest.typed_onnx):
+        _check(engine.parent, record)
+    return manifest
+
+
+def _check(folder: Path, record: FileRecord) -> None:
+    path = folder / Path(record.name).name  # never outside the engine's own folder
+    if not path.is_file():
+        raise InputError(f"{path}, which the engine's manifest names, is missing.", "Build the engine again.")
+    if sha256(path) != record.sha256:
+        raise InputError(
+            f"{path} is not the file that the manifest was written for: its SHA-256 differs.",
+            "It was changed or replaced after the build. Build the engine again.",
+        )

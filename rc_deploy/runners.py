@@ -1,0 +1,146 @@
+"""Runners: one way to run a network, whatever runs it. Each is a context manager that holds its library's state."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+
+from rc_deploy.errors import InputError
+from rc_deploy.optional import require
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+    from torch import nn
+
+
+def default_threads() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Runner(Protocol):
+    """Runs a network on batches; takes its resources on enter and frees them on exit.
+
+    Attributes:
+        name: what runs, for tables, e.g. "ONNX Runtime 1.32 (2 threads)".
+    """
+
+    name: str
+
+    def __enter__(self) -> Self:
+        """Load the network."""
+        ...
+
+    def __exit__(self, *exception: object) -> None:
+        """Free it."""
+        ...
+
+    def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits (N, K) of normalised images (N, C, H, W)."""
+        ...
+
+    def run_float64(self, images: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """Return the logits computed in float64; None where the library cannot."""
+        ...
+
+
+class TorchRunner:
+    """A PyTorch network, run eagerly on the CPU.
+
+    Args:
+        network: in evaluation mode.
+        threads: for one operator; None for every processor this process may use.
+    """
+
+    def __init__(self, network: nn.Module, threads: int | None = None) -> None:
+        self._network = network
+        self._threads = threads or default_threads()
+        self._torch: Any = require("torch", "Running a checkpoint")
+        self.name = f"PyTorch {self._torch.__version__} eager ({self._threads} threads)"
+
+    def __enter__(self) -> Self:
+        """Set the process's number of threads."""
+        self._threads_before = self._torch.get_num_threads()
+        self._torch.set_num_threads(self._threads)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Restore it."""
+        self._torch.set_num_threads(self._threads_before)
+
+    def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits (N, K) of normalised images (N, C, H, W)."""
+        with self._torch.inference_mode():
+            logits: NDArray[np.float32] = self._network(self._torch.from_numpy(images)).numpy()
+        return logits
+
+    def run_float64(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the logits of a copy of the network in float64."""
+        network = copy.deepcopy(self._network).double()
+        with self._torch.inference_mode():
+            logits: NDArray[np.float64] = network(self._torch.from_numpy(images).double()).numpy()
+        return logits
+
+
+class OnnxRunner:
+    """An ONNX model in ONNX Runtime on the CPU; `rc` operators run through their bodies.
+
+    Args:
+        model: with one input and one output.
+        threads: for one operator; None for every processor this process may use.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, model: ModelProto, threads: int | None = None) -> None:
+        self._model = model
+        self._threads = threads or default_threads()
+        self._library: Any = require("onnxruntime", "Running an ONNX file")
+        self.name = f"ONNX Runtime {self._library.__version__} CPU ({self._threads} threads)"
+
+    def __enter__(self) -> Self:
+        """Create the session. Raises InputError where ONNX Runtime refuses the model."""
+        options = self._library.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = self._library.InferenceSession(
+                self._model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise InputError(f"ONNX Runtime refuses the model: {error}", "Export it again.") from error
+        (self._input,) = self._session.get_inputs()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Free the session."""
+        del self._session
+
+    def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits (N, K) of normalised images (N, C, H, W).
+
+        A model with a fixed batch size is fed batches of that size, the last one filled up with zeros.
+        """
+        size = self._input.shape[0]
+        if not isinstance(size, int) or size == len(images):
+            return self._run(images)
+        parts = [self._run(_padded(images[start : start + size], size)) for start in range(0, len(images), size)]
+        return np.concatenate(parts)[: len(images)]
+
+    def run_float64(self, images: NDArray[np.float32]) -> None:
+        """Return None: ONNX Runtime has no float64 convolution on the CPU."""
+
+    def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self._session.run(None, {self._input.name: images})[0]
+        return logits
+
+
+def _padded(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    missing = size - len(images)
+    return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))

@@ -1,0 +1,203 @@
+"""Validation: does an artefact still compute what its reference computes, on real data?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rc_deploy import data, loading, machine, manifest, tolerances
+from rc_deploy.artefacts import Kind
+from rc_deploy.compare import Comparison, compare
+from rc_deploy.condition import condition
+from rc_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from rc_deploy.loading import Loaded
+    from rc_deploy.specs import InputSpec
+    from rc_deploy.tolerances import Tolerance
+
+SCHEMA, SCHEMA_VERSION = "rc-deploy/validation", 1
+CONDITION_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class ValidateOptions:
+    """How to validate.
+
+    Attributes:
+        data: data source, see `rc_deploy.data.load`.
+        folder: where CIFAR is; None for RC_DATA.
+        limit: use the first so many images; None for all.
+        batch: images per run.
+        threads: for one operator; None for every processor this process may use.
+        factory: "module:callable" that builds a checkpoint's network.
+        min_agreement: least top-1 agreement, percent; None asks for none.
+        max_accuracy_drop: largest loss of accuracy, percentage points; None asks for none.
+    """
+
+    data: str
+    folder: Path | None = None
+    limit: int | None = None
+    batch: int = 250
+    threads: int | None = None
+    factory: str | None = None
+    min_agreement: float | None = None
+    max_accuracy_drop: float | None = None
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One condition that an artefact must meet: `value` at most (or, for `at_least`, at least) `bound`."""
+
+    name: str
+    value: float
+    bound: float
+    at_least: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is met; not for a value that is not a number."""
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Outcome of a validation."""
+
+    artefact: Loaded
+    reference: Loaded
+    data: str
+    comparison: Comparison
+    tolerance: Tolerance
+    criteria: tuple[Criterion, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion is met."""
+        return all(criterion.passed for criterion in self.criteria)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "machine": machine.facts(),
+            "artefact": _describe(self.artefact),
+            "reference": _describe(self.reference),
+            "data": self.data,
+            "comparison": asdict(self.comparison),
+            "tolerance": asdict(self.tolerance),
+            "criteria": [{**asdict(item), "passed": item.passed} for item in self.criteria],
+            "passed": self.passed,
+        }
+
+
+def validate(
+    artefact: Path,
+    reference: Path,
+    options: ValidateOptions,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> Validation:
+    """Run an artefact and its reference on the same images and compare their logits.
+
+    The largest and the mean difference must stay within what rounding explains (`rc_deploy.tolerances`). For an
+    engine, the outcome is added to its manifest.
+
+    Args:
+        artefact: ONNX file or engine.
+        reference: checkpoint or float32 ONNX file.
+        options: how.
+        on_progress: called with images done and images in all.
+
+    Raises:
+        InputError: a file or the data cannot be used, or the two networks do not belong together.
+        MissingDependencyError: a library that they need is not installed.
+    """
+    expected = loading.load(reference, options.threads, options.factory)
+    found = loading.load(artefact, options.threads, options.factory)
+    _require_same_network(found, expected)
+    images = data.load(options.data, options.folder, expected.input).head(options.limit)
+    with expected.runner, found.runner:
+        logits = _run_both(expected, found, images.images, options.batch, on_progress)
+        sample = data.normalise(images.images[:CONDITION_IMAGES], expected.input)
+        kappa = condition(expected.runner, sample, found.roundings)
+    comparison = compare(*logits, images.labels)
+    tolerance = tolerances.derive((*expected.roundings, *found.roundings), logits[0], kappa)
+    outcome = Validation(
+        found, expected, options.data, comparison, tolerance, _criteria(comparison, tolerance, options)
+    )
+    if found.kind is Kind.ENGINE:
+        _add_to_manifest(outcome)
+    return outcome
+
+
+def _run_both(
+    expected: Loaded, found: Loaded, images: NDArray[np.uint8], batch: int, on_progress: Callable[[int, int], None]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return both networks' logits (N, K)."""
+    pairs = []
+    for start in range(0, len(images), batch):
+        inputs = data.normalise(images[start : start + batch], expected.input)
+        pairs.append((expected.runner.run(inputs), found.runner.run(inputs)))
+        on_progress(min(start + batch, len(images)), len(images))
+    first, second = zip(*pairs, strict=True)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _require_same_network(found: Loaded, expected: Loaded) -> None:
+    def essence(spec: InputSpec) -> tuple[object, ...]:
+        return spec.shape, spec.mean, spec.std, spec.classes
+
+    if essence(found.input) != essence(expected.input):
+        raise InputError(
+            f"{found.path} and {expected.path} do not belong together: {found.input} is not {expected.input}.",
+            "Give the checkpoint that the artefact was exported from.",
+        )
+
+
+def _criteria(comparison: Comparison, tolerance: Tolerance, options: ValidateOptions) -> tuple[Criterion, ...]:
+    criteria = [
+        Criterion("largest error of a logit", comparison.max_error, tolerance.maximum),
+        Criterion("mean error of a logit", comparison.mean_error, tolerance.mean),
+    ]
+    if options.min_agreement is not None:
+        criteria.append(Criterion("top-1 agreement (%)", comparison.agreement, options.min_agreement, at_least=True))
+    if options.max_accuracy_drop is not None:
+        if comparison.reference_accuracy is None or comparison.artefact_accuracy is None:
+            raise InputError(f"{options.data} has no labels, so no accuracy.", "Leave --max-accuracy-drop out.")
+        drop = comparison.reference_accuracy - comparison.artefact_accuracy
+        criteria.append(Criterion("loss of accuracy (points)", drop, options.max_accuracy_drop))
+    return tuple(criteria)
+
+
+def _describe(loaded: Loaded) -> dict[str, Any]:
+    return {
+        "path": str(loaded.path),
+        "kind": loaded.kind.name.lower(),
+        "sha256": loaded.sha256,
+        "precision": loaded.precision.value,
+        "runner": loaded.runner.name,
+        "note": loaded.note,
+    }
+
+
+def _add_to_manifest(outcome: Validation) -> None:
+    engine = outcome.artefact.path
+    proof = {
+        "data": outcome.data,
+        "images": outcome.comparison.images,
+        "reference_sha256": outcome.reference.sha256,
+        "executed": outcome.artefact.runner.name,
+        "note": outcome.artefact.note,
+        "max_error": outcome.comparison.max_error,
+        "agreement": outcome.comparison.agreement,
+        "passed": outcome.passed,
+    }
+    manifest.write(manifest.read(engine).with_proof("validation", proof), engine)

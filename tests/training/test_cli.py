@@ -1,0 +1,92 @@
+"""`rc-deploy train` as a command."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from rc_deploy import checkpoint
+from rc_deploy.errors import InputError, OutputError
+from rc_training import cli, models
+
+FAST = ["--set", "epochs=2", "--set", "warmup_epochs=0", "--set", "architecture=resnet8", "--device", "cpu"]
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    app.command("train")(cli.train)
+    return app
+
+
+def test_trains_and_says_what_came_out(app: typer.Typer, tmp_path: Path) -> None:
+    path, results = tmp_path / "mine [1].pt", tmp_path / "results.json"
+    result = CliRunner().invoke(
+        app, ["digits", *FAST, "-o", str(path), "--seed", "5", "--json", str(results)], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert "epoch 2/2  loss " in result.stderr
+    for text in (str(path), "resnet8, gclu", "77,754", "last epoch", "best epoch"):
+        assert text in result.stdout
+    assert f"Next: rc-deploy export '{path}' {tmp_path / 'model.onnx'}" in result.stdout
+    written = checkpoint.load(path)
+    document = json.loads(results.read_text())
+    assert document["metrics"] == written.metrics
+    assert document["recipe"] == written.recipe
+    assert document["recipe"]["seed"] == 5
+    assert (document["checkpoint"], document["parameters"]) == (str(path), 77_754)
+
+
+def test_json_alone_on_stdout(app: typer.Typer, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    result = CliRunner().invoke(app, ["digits", *FAST, "-o", str(path), "--json", "-"], catch_exceptions=False)
+    assert json.loads(result.stdout)["architecture"] == "resnet8"
+    assert "Next: rc-deploy export" in result.stderr
+    assert checkpoint.load(path).architecture == "resnet8"
+
+
+def test_errors_reach_the_boundary(app: typer.Typer, tmp_path: Path) -> None:
+    invoke = CliRunner().invoke
+    assert isinstance(invoke(app, ["nonsense"]).exception, InputError)
+    assert isinstance(invoke(app, ["digits", "--set", "epochs=0"]).exception, InputError)
+    missing = str(tmp_path / "missing" / "file")
+    assert isinstance(invoke(app, ["digits", *FAST, "-o", missing]).exception, OutputError)
+    output = str(tmp_path / "checkpoint.pt")
+    assert isinstance(invoke(app, ["digits", *FAST, "-o", output, "--json", missing]).exception, OutputError)
+    assert invoke(app, ["digits", "--device", "tpu"]).exit_code == 2
+    assert invoke(app, ["digits", "--seed", "-1"]).exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_command_loads_nothing_heavy() -> None:
+    code = (
+        "import rc_training.cli, sys; "
+        "print([m for m in ('torch', 'numpy', 'kornia', 'sklearn', 'onnx') if m in sys.modules])"
+    )
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_entry_points_name_what_exists() -> None:
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    groups = tomllib.loads(pyproject.read_text())["project"]["entry-points"]
+    found = []
+    for reference in (groups["rc_deploy.models"]["rc_training"], groups["rc_deploy.commands"]["train"]):
+        module, _, attribute = reference.partition(":")
+        found.append(getattr(import_module(module), attribute))
+    assert found == [models.ARCHITECTURES, cli.train]
+
+
+def test_every_parameter_is_explained() -> None:
+    for parameter in inspect.signature(cli.train).parameters.values():
+        assert parameter.annotation.__metadata__[0].help

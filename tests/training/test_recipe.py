@@ -1,0 +1,197 @@
+"""Recipes: the ones that come along, overrides, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rc_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+from rc_training import recipe as recipes
+
+GOOD = """
+dataset = "digits"
+architecture = "rescnet8"
+activation = "gclu"
+epochs = 3
+batch_size = 64
+learning_rate = 0.1
+warmup_epochs = 1
+momentum = 0.9
+weight_decay = 5e-4
+augment = ["affine"]
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_recipes_that_come_along_are_valid() -> None:
+    assert set(recipes.available()) == {"digits", "cifar10-rescnet8", "cifar10-rescnet32"}
+    for name in recipes.available():
+        assert recipes.load(name).name == name
+
+
+def test_digits_recipe_has_both_ideas() -> None:
+    digits = recipes.load("digits")
+    assert (digits.architecture, digits.activation) == ("rescnet8", "gclu")
+
+
+def test_paper_recipe() -> None:
+    assert recipes.load("cifar10-rescnet32") == recipes.Recipe(
+        name="cifar10-rescnet32",
+        dataset="cifar10",
+        architecture="rescnet32",
+        activation="relu",
+        epochs=200,
+        batch_size=128,
+        learning_rate=0.1,
+        warmup_epochs=5,
+        momentum=0.9,
+        weight_decay=5e-4,
+        augment=("crop", "flip"),
+    )
+
+
+def test_recipes_are_found_in_a_wheel_and_in_the_source_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "__file__", str(tmp_path / "rc_training" / "recipe.py"))
+    for folder in (tmp_path / "recipes", tmp_path / "rc_training" / "recipes"):
+        assert recipes.available().keys() != {"mine"} or folder.parent.name == "rc_training"
+        folder.mkdir(parents=True)
+        (folder / "mine.toml").write_text(GOOD)
+        assert recipes.available() == {"mine": folder / "mine.toml"}
+
+
+def test_json_form_holds_every_field() -> None:
+    recipe = recipes.load("digits", ["seed=7"])
+    document = recipe.to_json()
+    assert json.loads(json.dumps(document)) == document
+    assert set(document) == {field.name for field in dataclasses.fields(recipe)}
+    assert document["seed"] == 7
+    assert document["augment"] == list(recipe.augment)
+
+
+def test_overrides(tmp_path: Path) -> None:
+    overrides = ["epochs=12", "learning_rate=1", "activation=relu", "augment=crop,flip", "seed = 3"]
+    recipe = recipes.load(write(tmp_path, GOOD), overrides)
+    assert recipe.name == "mine"
+    assert (recipe.epochs, recipe.activation, recipe.augment, recipe.seed) == (
+        12,
+        "relu",
+        ("crop", "flip"),
+        3,
+    )
+    assert recipe.learning_rate == 1.0
+    assert isinstance(recipe.learning_rate, float)
+    assert recipes.load(write(tmp_path, GOOD), ["augment="]).augment == ()
+    assert recipes.load(write(tmp_path, GOOD), ['augment=["flip"]', "epochs=5", "epochs=6"]).epochs == 6
+
+
+def test_an_override_repairs_or_completes_a_file(tmp_path: Path) -> None:
+    assert recipes.load(write(tmp_path, GOOD.replace("epochs = 3", "epochs = 0", 1)), ["epochs=4"]).epochs == 4
+    assert recipes.load(write(tmp_path, GOOD.replace("momentum = 0.9", "")), ["momentum=0"]).momentum == 0
+
+
+# The line of the file that is replaced, by what, and what the message must say.
+BAD = {
+    "unknown key": ("epochs = 3", "epochs = 3\nepoch = 3", "there is no key 'epoch'"),
+    "unknown name": ('"rescnet8"', '"rescnet9"', "'architecture' is 'rescnet9'; it must be one of resnet8, "),
+    "string for a number": (
+        "epochs = 3",
+        'epochs = "3"',
+        "'epochs' is '3'; it must be a whole number from 1 to",
+    ),
+    "fraction for a whole number": (
+        "epochs = 3",
+        "epochs = 2.5",
+        "'epochs' is 2.5; it must be a whole number",
+    ),
+    "truth value for a number": (
+        "epochs = 3",
+        "epochs = true",
+        "'epochs' is True; it must be a whole number",
+    ),
+    "truth value for a fraction": (
+        "= 5e-4",
+        "= false",
+        "'weight_decay' is False; it must be a number from 0 to 1",
+    ),
+    "too small": (
+        "batch_size = 64",
+        "batch_size = 0",
+        "'batch_size' is 0; it must be a whole number from 1 to 65,536",
+    ),
+    "too large": (
+        "momentum = 0.9",
+        "momentum = 1.0",
+        "'momentum' is 1.0; it must be a number from 0 to 0.9999",
+    ),
+    "not a number": ("= 0.1", "= nan", "'learning_rate' is nan; it must be a number"),
+    "infinite": ("= 0.1", "= inf", "'learning_rate' is inf; it must be a number"),
+    "no list": (
+        '["affine"]',
+        '"affine"',
+        "'augment' is 'affine'; it must be a list of any of crop, flip, affine",
+    ),
+    "list with something else": ('["affine"]', "[[1]]", "'augment' is [[1]]; it must be a list"),
+    "repeated": ('["affine"]', '["flip", "flip"]', "each once"),
+    "list for a name": (
+        '"digits"',
+        '["digits"]',
+        "'dataset' is ['digits']; it must be one of digits, cifar10",
+    ),
+    "all warm-up": (
+        "warmup_epochs = 1",
+        "warmup_epochs = 3",
+        "'warmup_epochs' is 3; it must be smaller than 'epochs'",
+    ),
+    "missing": ("momentum = 0.9", "", "lacks momentum"),
+    "not TOML": ("epochs = 3", "epochs =", "is not valid TOML"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_files(case: str, tmp_path: Path) -> None:
+    old, new, message = BAD[case]
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(InputError) as caught:
+        recipes.load(path)
+    assert message in str(caught.value)
+    assert path in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs", "--set epochs is not KEY=VALUE"),
+        ("=3", "--set =3 is not KEY=VALUE"),
+        ("epochs=many", "--set epochs=many: 'epochs' is 'many'; it must be a whole number"),
+        ("epochs=", "--set epochs=: 'epochs' is ''; it must be a whole number"),
+        ("name=x", "--set name=x: there is no key 'name'"),
+        ("augment=rotate", "--set augment=rotate: 'augment' is ['rotate']"),
+    ],
+)
+def test_wrong_overrides(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        recipes.load(write(tmp_path, GOOD), [override])
+    assert message in str(caught.value)
+    assert caught.value.hint
+
+
+def test_unknown_recipes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no recipe named 'cifar'\. Known: cifar10-rescnet32, .*digits"):
+        recipes.load("cifar")
+    with pytest.raises(InputError, match="There is no recipe at"):
+        recipes.load(str(tmp_path / "none.toml"))
+    (tmp_path / "latin.toml").write_bytes(b'dataset = "\xe4"')
+    with pytest.raises(InputError, match="not valid TOML"):
+        recipes.load(str(tmp_path / "latin.toml"))

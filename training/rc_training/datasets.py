@@ -1,0 +1,85 @@
+"""The data sets that recipes name: what a network trained on each takes, and its images as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from rc_deploy import data
+from rc_deploy.errors import InputError
+from rc_deploy.specs import InputSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR100_NAMES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard
+lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal
+shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank
+telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+CIFAR100_CLASSES = tuple(_CIFAR100_NAMES.split())
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images with a training and a test split.
+
+    Attributes:
+        name: as in the data source "NAME:SPLIT".
+        input: what a network trained on it takes; mean and std are those of the training split.
+    """
+
+    name: str
+    input: InputSpec
+
+    def load(self, split: str, folder: Path | None, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return images (N, C, H, W) uint8 and labels (N,) int64 of "train" or "test", both on `device`.
+
+        Raises:
+            InputError: missing or damaged files.
+            MissingDependencyError: the data set comes with a package that is not installed.
+        """
+        source = f"{self.name}:{split}"
+        found = data.load(source, folder, self.input)
+        if found.labels is None:
+            raise InputError(f"{source} has no labels.", "Train on a labelled data set.")
+        return torch.from_numpy(found.images).to(device), torch.from_numpy(found.labels).to(device)
+
+
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset("digits", InputSpec((1, 8, 8), (0.3054,), (0.3753,), tuple("0123456789"))),
+        Dataset(
+            "cifar10",
+            InputSpec((3, 32, 32), (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), CIFAR10_CLASSES),
+        ),
+        Dataset(
+            "cifar100",
+            InputSpec((3, 32, 32), (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762), CIFAR100_CLASSES),
+        ),
+    )
+}
+
+
+def normalise(images: Tensor, spec: InputSpec) -> Tensor:
+    """Return (pixels / 255 - mean) / std per channel, float32; bit for bit `rc_deploy.data.normalise`.
+
+    Args:
+        images: (N, C, H, W) of pixel values 0 to 255, uint8 or float.
+        spec: what the network takes.
+    """
+    mean = torch.tensor(spec.mean, device=images.device).view(-1, 1, 1)
+    std = torch.tensor(spec.std, device=images.device).view(-1, 1, 1)
+    # A tensor, not a number: CUDA multiplies by the reciprocal of a number, which rounds differently.
+    largest = torch.tensor(255.0, device=images.device)
+    return (images.float() / largest - mean) / std
