@@ -112,6 +112,7 @@ def test_gclu_limits(dtype: str, approximate: str) -> None:
     ],
 )
 def test_calibration_limits(a: float, mu: float, log_var: float, expected: float) -> None:
+    a, mu, log_var = float(a), float(mu), float(log_var)
     y = rc.response_calibration(torch.full((1, 1, 1), a), torch.full((1, 1), mu), torch.full((1, 1), log_var))
     np.testing.assert_array_equal(y.numpy(), np.full((1, 1, 1), expected))
 

@@ -21,6 +21,12 @@ from rc_deploy.schema import APPROXIMATIONS, DEFAULT_EPSILON
 _TANH_SCALE = math.sqrt(2 / math.pi)
 _TANH_CUBIC = 0.044715
 _SIGMOID_SCALE = 1.702
+_DENSITY_AT_0 = 1 / math.sqrt(2 * math.pi)
+
+# Where Phi(-|x|) and phi(x) are 0 in float32 and negligible in float64; derivatives are constant beyond.
+_FAR = 100.0
+# Its square is finite in float32, and the density there is 0.
+_VERY_FAR = 1e18
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -34,17 +40,12 @@ def _finite(x: Tensor) -> Tensor:
     return x.clamp(-largest, largest)
 
 
-def _phi(z: Tensor) -> Tensor:
-    return torch.exp(-0.5 * z * z) * (1 / math.sqrt(2 * math.pi))
+# The helpers below work in place on tensors of their own: training is bound by memory, not by arithmetic.
 
 
 def _lower_tail(z: Tensor) -> Tensor:
     """Return Phi(-|z|), accurate far into the tail."""
-    return 0.5 * torch.erfc(z.abs() * math.sqrt(0.5))
-
-
-def _tanh_argument(x: Tensor) -> Tensor:
-    return _TANH_SCALE * (x + _TANH_CUBIC * x * x * x)
+    return z.abs().mul_(math.sqrt(0.5)).erfc_().mul_(0.5)
 
 
 def _gclu_tail(x: Tensor, approximate: str) -> Tensor:
@@ -52,26 +53,28 @@ def _gclu_tail(x: Tensor, approximate: str) -> Tensor:
     if approximate == "none":
         return _lower_tail(x)
     if approximate == "sigmoid":
-        return torch.sigmoid(-_SIGMOID_SCALE * x.abs())
-    return torch.sigmoid(-2 * _tanh_argument(x.abs()))  # (1 + tanh u) / 2 = sigmoid(2 u)
+        return x.abs().mul_(-_SIGMOID_SCALE).sigmoid_()
+    # (1 - tanh u) / 2 = sigmoid(-2 u), u = sqrt(2 / pi) (|x| + 0.044715 |x|^3)
+    return x.square().mul_(_TANH_CUBIC).add_(1).mul_(x.abs()).mul_(-2 * _TANH_SCALE).sigmoid_()
 
 
-def _gclu_tail_slope(x: Tensor, approximate: str, tail: Tensor) -> Tensor:
-    """Return d/d|x| of -`_gclu_tail`: the (approximate) normal density at x, not negative."""
+def _gclu_density(x: Tensor, approximate: str, tail: Tensor) -> Tensor:
+    """Return the derivative of -`_gclu_tail` with respect to |x|: the (approximate) normal density at x."""
     if approximate == "none":
-        return _phi(x)
+        return x.square().mul_(-0.5).exp_().mul_(_DENSITY_AT_0)
+    logistic = tail * (1 - tail)
     if approximate == "sigmoid":
-        return _SIGMOID_SCALE * tail * (1 - tail)
-    return 2 * _TANH_SCALE * (1 + 3 * _TANH_CUBIC * x * x) * tail * (1 - tail)
+        return logistic.mul_(_SIGMOID_SCALE)
+    return x.square().mul_(3 * _TANH_CUBIC).add_(1).mul_(logistic).mul_(2 * _TANH_SCALE)
 
 
-def _calibration(a: Tensor, mu: Tensor, log_var: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return finite a, z, std and std + epsilon; the last two (N, C, 1, ...)."""
+def _standardise(a: Tensor, mu: Tensor, log_var: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return finite a and z, (N, C, *); std and std + epsilon, (N, C, 1, ...)."""
     shape = (*mu.shape, *([1] * (a.dim() - 2)))
     std = torch.exp(0.5 * _wide(log_var)).view(shape)
     scale = std + epsilon
     finite = _finite(_wide(a))
-    return finite, (finite - _wide(mu).view(shape)) / scale, std, scale
+    return finite, (finite - _wide(mu).view(shape)).div_(scale), std, scale
 
 
 @torch.library.custom_op("rc::gclu", mutates_args=())
@@ -80,7 +83,7 @@ def gclu(x: Tensor, approximate: str = "none") -> Tensor:
     if approximate not in APPROXIMATIONS:
         raise ValueError(f"approximate must be one of {', '.join(APPROXIMATIONS)}, not '{approximate}'")
     wide = _wide(x)
-    return (wide.relu() + _finite(wide) * _gclu_tail(wide, approximate)).to(x.dtype)
+    return _gclu_tail(wide, approximate).mul_(_finite(wide)).add_(wide.relu()).to(x.dtype)
 
 
 @torch.library.custom_op("rc::gclu_backward", mutates_args=())
@@ -89,11 +92,10 @@ def gclu_backward(grad: Tensor, x: Tensor, approximate: str) -> Tensor:
 
     At 0, where the one-sided slopes are 0.5 and 1.5, it is the left one, as Eq. 6 puts 0 on that branch.
     """
-    wide = _finite(_wide(x))
-    tail = _gclu_tail(wide, approximate)
-    slope = _gclu_tail_slope(wide, approximate, tail)
-    derivative = (wide > 0).to(wide.dtype) + tail - (wide.abs() * slope).nan_to_num(nan=0.0)
-    return (_wide(grad) * torch.where(wide.isnan(), wide, derivative)).to(x.dtype)
+    near = _wide(x).clamp(-_FAR, _FAR)
+    tail = _gclu_tail(near, approximate)
+    derivative = _gclu_density(near, approximate, tail).mul_(near.abs()).neg_().add_(tail).add_(near > 0)
+    return derivative.mul_(grad).to(x.dtype)
 
 
 @torch.library.custom_op("rc::response_calibration", mutates_args=())
@@ -110,8 +112,8 @@ def response_calibration(a: Tensor, mu: Tensor, log_var: Tensor, epsilon: float 
         raise ValueError(f"mu {tuple(mu.shape)} and log_var {tuple(log_var.shape)} must be {tuple(a.shape[:2])}")
     if not epsilon > 0:
         raise ValueError(f"epsilon must be positive, not {epsilon}")
-    finite, z, _, _ = _calibration(a, mu, log_var, epsilon)
-    return (_wide(a) + finite * _lower_tail(z)).to(a.dtype)
+    finite, z, _, _ = _standardise(a, mu, log_var, epsilon)
+    return _lower_tail(z).mul_(finite).add_(a).to(a.dtype)
 
 
 @torch.library.custom_op("rc::response_calibration_backward", mutates_args=())
@@ -124,13 +126,14 @@ def response_calibration_backward(
     d/da = 1 + w - a phi(z) sg / s, d/dmu = a phi(z) sg / s, d/dlog_var = a phi(z) |z| std / (2 s),
     the last two summed over the positions of a channel.
     """
-    finite, z, std, scale = _calibration(a, mu, log_var, epsilon)
-    wide = _wide(grad)
-    through_z = finite * _phi(z) * torch.where(z < 0, -1.0, 1.0) / scale
-    grad_a = wide * (1 + _lower_tail(z) - through_z)
-    grad_mu = (wide * through_z).flatten(2).sum(2)
-    # z phi(z) tends to 0, but is inf * 0 at infinity.
-    grad_log_var = (wide * through_z * torch.where(z.isinf(), 0.0, z) * (0.5 * std)).flatten(2).sum(2)
+    finite, z, std, scale = _standardise(a, mu, log_var, epsilon)
+    z.clamp_(-_VERY_FAR, _VERY_FAR)  # z phi(z) tends to 0, but is inf * 0 at infinity
+    sign = torch.copysign(z.new_ones(()), z)
+    through_z = z.square().mul_(-0.5).exp_().mul_(finite).mul_(_DENSITY_AT_0 / scale).mul_(sign)
+    grad_a = _lower_tail(z).add_(1).sub_(through_z).mul_(grad)
+    weighted = through_z.mul_(grad)
+    grad_mu = weighted.flatten(2).sum(2)
+    grad_log_var = weighted.mul_(z).flatten(2).sum(2) * (0.5 * std).flatten(1)
     return grad_a.to(a.dtype), grad_mu.to(mu.dtype), grad_log_var.to(log_var.dtype)
 
 

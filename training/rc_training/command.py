@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from rc_deploy import machine
 from rc_deploy.files import require_writable, write_json
 from rc_training import recipe as recipes
 from rc_training.train import train
@@ -20,6 +21,9 @@ from rc_training.train import train
 if TYPE_CHECKING:
     from rc_deploy.checkpoint import Checkpoint
     from rc_training.progress import Progress
+
+
+SCHEMA, SCHEMA_VERSION = "rc-deploy/training", 1
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,9 @@ class _Display:
 def _document(checkpoint: Checkpoint, output: Path) -> dict[str, Any]:
     """Return the results as JSON values."""
     return {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "machine": machine.facts(),
         "checkpoint": str(output),
         "architecture": checkpoint.architecture,
         "arguments": checkpoint.arguments,
