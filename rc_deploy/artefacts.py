@@ -41,7 +41,9 @@ def kind_of(path: Path) -> Kind:
         head = file.read(16)
     if head.startswith(ENGINE_MAGIC):
         return Kind.ENGINE
-    # PyTorch's current format, its pickled older one, safetensors (8 bytes of length, then a JSON object).
-    if zipfile.is_zipfile(path) or head.startswith((b"PK", b"\x80\x02")) or head[8:9] == b"{":
+    # Safetensors starts with the length of its header, 8 bytes, then the header, a JSON object.
+    safetensors = head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+    # PyTorch's current format is a zip file, its older one a pickle.
+    if safetensors or zipfile.is_zipfile(path) or head.startswith((b"PK", b"\x80\x02")):
         return Kind.CHECKPOINT
     return Kind.CHECKPOINT if path.suffix in (".pt", ".pth", ".safetensors") else Kind.ONNX

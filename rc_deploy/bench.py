@@ -1,8 +1,9 @@
 """Benchmarks: how fast artefacts are, side by side.
 
-All artefacts are loaded at once and run in turn, one batch each, so that whatever else the machine does meets them
-alike. Runs before times settle are not counted. Before each run there is a pause, `SETTLE`: the thread pool of the
-library that ran before would otherwise still be spinning on the cores that the next one is timed on.
+All artefacts are loaded at once and take turns, so that whatever else the machine does meets them alike. A turn is a
+pause, in which the threads of the library that ran before come to rest (they spin for a while, and would take a core
+from the one that is timed), then a run that is not counted, which wakes the library's own threads, then one that is.
+Turns before times settle are not counted either.
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ class Bench:
             "schema_version": SCHEMA_VERSION,
             "machine": machine.facts(),
             "method": {
-                "interleaved": True,
-                "pause_before_run_ms": 1000 * SETTLE,
-                "warm_up": f"until medians of {WINDOW} rounds agree within {STEADY:.0%}, at most {LONGEST_WARM_UP}",
+                "order": "the artefacts take turns",
+                "turn": f"pause of {1000 * SETTLE:g} ms, one run not counted, one run timed",
+                "warm_up": f"turns until medians of {WINDOW} agree within {STEADY:.0%}, at most {LONGEST_WARM_UP}",
                 "clock": "wall clock of one call: normalised float32 images in, logits out",
                 "seconds_per_batch_size": self.options.seconds,
             },
@@ -181,6 +182,7 @@ def _round(runners: list[Runner], images: NDArray[np.float32]) -> list[float]:
     times = []
     for runner in runners:
         time.sleep(SETTLE)
+        runner.run(images)
         start = time.perf_counter()
         runner.run(images)
         times.append(time.perf_counter() - start)

@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
-from ast import literal_eval
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import onnx
+from typing import TYPE_CHECKING
 
 from rc_deploy import __version__, checkpoint, data, tolerances
 from rc_deploy.compare import Comparison, compare
 from rc_deploy.condition import condition
-from rc_deploy.errors import ParityError, UnsupportedError
+from rc_deploy.errors import ParityError
 from rc_deploy.files import require_writable, sha256, write_bytes
 from rc_deploy.graph import bodies
 from rc_deploy.graph import model as onnx_model
+from rc_deploy.graph.from_torch import DEFAULT_OPSET, onnx_from_module
 from rc_deploy.graph.roundings import roundings
 from rc_deploy.optional import require
 from rc_deploy.runners import OnnxRunner, TorchRunner
-from rc_deploy.schema import DOMAIN, GCLU, PLUGIN_ATTRIBUTES, RESPONSE_CALIBRATION, VERSION
+from rc_deploy.schema import GCLU, RESPONSE_CALIBRATION
 from rc_deploy.specs import InputSpec, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from onnx import ModelProto
     from torch import nn
 
-# Opset 20 and IR 10: read by ONNX Runtime 1.21 and later, TensorRT 10.12 and later, Triton's older ONNX Runtime.
-DEFAULT_OPSET = 20
-IR_VERSION = 10
-INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 PROOF_IMAGES = 4
-_SCOPES = "pkg.torch.onnx.name_scopes"
-MODULE_KEY = "rc_deploy.module"
 
 
 @dataclass(frozen=True)
@@ -100,7 +88,7 @@ def export(source: Path, output: Path, options: ExportOptions = ExportOptions())
     saved = checkpoint.load(source)
     network = saved.module(options.factory)
     calls = _rc_calls(network, saved.input)
-    model = onnx_from_module(network, saved.input, options)
+    model = onnx_from_module(network, saved.input, options.opset, options.static_batch)
     onnx_model.set_provenance(
         model,
         onnx_model.Provenance(
@@ -125,126 +113,6 @@ def export(source: Path, output: Path, options: ExportOptions = ExportOptions())
         tolerance=tolerance,
         seconds=time.perf_counter() - start,
     )
-
-
-def onnx_from_module(network: nn.Module, spec: InputSpec, options: ExportOptions) -> ModelProto:
-    """Return the ONNX model of a network in evaluation mode, with `rc` nodes, their bodies and BatchNorms folded.
-
-    Args:
-        network: takes (N, C, H, W) float32, gives logits (N, K).
-        spec: of its input.
-        options: opset and batch size.
-
-    Raises:
-        UnsupportedError: PyTorch cannot export it.
-    """
-    import torch
-
-    batch = options.static_batch or 2  # PyTorch takes sizes 0 and 1 for constants
-    example = torch.zeros(batch, *spec.shape)
-    dynamic = None if options.static_batch else ({0: torch.export.Dim(BATCH)},)
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                opset_version=options.opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=dynamic,
-                custom_translation_table=_translations(),
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise UnsupportedError(
-            f"PyTorch could not export the network: {reason}",
-            "Networks must be traceable by torch.export: no data-dependent control flow in forward().",
-        ) from error
-    if program is None:
-        raise UnsupportedError("PyTorch exported nothing.", "Use a PyTorch release that rc-deploy supports.")
-    model: ModelProto = program.model_proto
-    model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version = "rc-deploy", __version__
-    _name_modules(model)
-    bodies.attach_bodies(model)
-    return model
-
-
-def _translations() -> dict[Any, Callable[..., Any]]:
-    """Return how PyTorch's exporter writes our custom operators.
-
-    It keeps a node only where the translation returns an `Op` call with a schema; a function would be inlined.
-    """
-    import torch
-    from onnxscript import values
-
-    import rc_deploy.nn  # noqa: F401 (registers torch.ops.rc)
-
-    domain = values.Opset(DOMAIN, VERSION)
-    gclu = values.Op(domain, GCLU.name, _op_schema(GCLU.name, GCLU.inputs, "approximate"))
-    calibration = values.Op(
-        domain,
-        RESPONSE_CALIBRATION.name,
-        _op_schema(RESPONSE_CALIBRATION.name, RESPONSE_CALIBRATION.inputs, "epsilon"),
-    )
-
-    def translate_gclu(x: Any, approximate: str = "none") -> Any:
-        return gclu(x, approximate=approximate, **PLUGIN_ATTRIBUTES)
-
-    def translate_calibration(a: Any, mu: Any, log_var: Any, epsilon: float = 1e-5) -> Any:
-        return calibration(a, mu, log_var, epsilon=epsilon, **PLUGIN_ATTRIBUTES)
-
-    return {
-        torch.ops.rc.gclu.default: translate_gclu,
-        torch.ops.rc.response_calibration.default: translate_calibration,
-    }
-
-
-def _op_schema(name: str, inputs: tuple[str, ...], attribute: str) -> onnx.defs.OpSchema:
-    schema = onnx.defs.OpSchema
-    kinds = {"epsilon": schema.AttrType.FLOAT}
-    return schema(
-        name,
-        DOMAIN,
-        VERSION,
-        inputs=[schema.FormalParameter(parameter, "T") for parameter in inputs],
-        outputs=[schema.FormalParameter("Y", "T")],
-        type_constraints=[("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")],
-        attributes=[
-            schema.Attribute(key, kinds.get(key, schema.AttrType.STRING), "") for key in (attribute, *PLUGIN_ATTRIBUTES)
-        ],
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what PyTorch's exporter says of packages that it misses and of its own deprecated calls."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _name_modules(model: ModelProto) -> None:
-    """Keep of each node's metadata only the PyTorch module it came from; the rest holds paths of this machine."""
-    for node in model.graph.node:
-        scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
-        path = literal_eval(scopes)
-        del node.metadata_props[:]
-        node.doc_string = ""
-        if len(path) > 1:
-            node.metadata_props.add(key=MODULE_KEY, value=path[-2])
-    graph = model.graph
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        del value.metadata_props[:]
-    del graph.metadata_props[:]
 
 
 def _rc_calls(network: nn.Module, spec: InputSpec) -> Counter[str]:

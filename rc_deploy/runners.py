@@ -109,6 +109,8 @@ class OnnxRunner:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Between runs its threads sleep: spinning, they would slow down whatever else runs then.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = self._library.InferenceSession(
                 self._model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -65,9 +65,9 @@ class InputSpec:
 class BatchRange:
     """Batch sizes an engine is built for: it runs any from `minimum` to `maximum`, `optimum` fastest."""
 
-    minimum: int = 1
-    optimum: int = 8
-    maximum: int = 64
+    minimum: int
+    optimum: int
+    maximum: int
 
     @classmethod
     def parse(cls, text: str) -> BatchRange:

@@ -93,8 +93,8 @@ def bench() -> dict[str, Any]:
         for artefact in (0, 1)
     ]
     method = {
-        "interleaved": True,
-        "pause_before_run_ms": 5.0,
+        "order": "the artefacts take turns",
+        "turn": "one run timed",
         "warm_up": "until steady",
         "clock": "wall clock of one call",
         "seconds_per_batch_size": 5,

@@ -16,6 +16,7 @@ from onnx import TensorProto
 from rc_deploy import manifest
 from rc_deploy.engine import BuildOptions, build, library, readback
 from rc_deploy.errors import BuildError, InputError, MissingDependencyError, OutputError, UnsupportedError
+from rc_deploy.export import ExportOptions, export
 from rc_deploy.files import sha256
 from rc_deploy.gpu import Driver, Gpu
 from rc_deploy.graph import model as onnx_model
@@ -147,9 +148,18 @@ def test_library_refusing_a_graph_is_told_in_its_own_words(small_onnx: Path, tmp
         library.compile_graph(
             library.LIBRARIES["tensorrt-rtx"],
             onnx.inliner.inline_local_functions(model).SerializeToString(),
-            BatchRange(),
+            BatchRange(1, 8, 64),
             lambda _: None,
         )
+
+
+def test_fixed_batch_is_the_only_one(small_checkpoint: Path, tmp_path: Path) -> None:
+    source = tmp_path / "static.onnx"
+    export(small_checkpoint, source, ExportOptions(static_batch=3))
+    build(source, tmp_path / "m.engine", FP16)
+    assert manifest.read(tmp_path / "m.engine").batch == "3:3:3"
+    with pytest.raises(InputError, match="fixed batch size 3"):
+        build(source, tmp_path / "m.engine", replace(FP16, batch=BatchRange(1, 8, 64)))
 
 
 def test_phases_are_reported(small_onnx: Path, tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from rc_deploy import export as export_module
 from rc_deploy import nn as rc
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.errors import ParityError, UnsupportedError
-from rc_deploy.export import MODULE_KEY, ExportOptions, export, onnx_from_module
+from rc_deploy.export import ExportOptions, export
 from rc_deploy.files import sha256
 from rc_deploy.graph import bodies
 from rc_deploy.graph import model as onnx_model
+from rc_deploy.graph.from_torch import MODULE_KEY, onnx_from_module
 from rc_deploy.runners import OnnxRunner, TorchRunner
 
 
@@ -202,5 +203,5 @@ def test_module_called_twice_counts_twice() -> None:
 
     network = Twice().eval()
     calls = export_module._rc_calls(network, SPEC)
-    model = onnx_from_module(network, SPEC, ExportOptions())
+    model = onnx_from_module(network, SPEC)
     assert calls == Counter(node.op_type for node in bodies.rc_nodes(model)) == {"GCLU": 2}

@@ -54,7 +54,9 @@ def build(
     fp16: Annotated[bool, typer.Option("--fp16", help="Weights and activations in float16.")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="Everything in float32 (the default).")] = False,
     backend: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt-rtx.")] = "auto",
-    batch: Annotated[str, typer.Option(metavar="MIN:OPT:MAX", help="Batch sizes to build for.")] = "1:8:64",
+    batch: Annotated[
+        str | None, typer.Option(metavar="MIN:OPT:MAX", help="Batch sizes to build for; 1:8:64 by default.")
+    ] = None,
     json: Json = None,
 ) -> None:
     """Build an engine, read back its precision, and write the typed ONNX and a manifest beside it."""
@@ -66,7 +68,8 @@ def build(
 
     if fp16 and fp32:
         raise InputError("--fp16 and --fp32 exclude each other.", "Give one of them.")
-    options = BuildOptions(Precision.FP16 if fp16 else Precision.FP32, backend, BatchRange.parse(batch))
+    precision = Precision.FP16 if fp16 else Precision.FP32
+    options = BuildOptions(precision, backend, BatchRange.parse(batch) if batch else None)
     with show.status("Building") as on_phase:
         result = run(source, output or default_output(source, options.precision), options, on_phase)
     show.built(result, json)
@@ -110,7 +113,7 @@ def bench(
     model: Model = None,
     json: Json = None,
 ) -> None:
-    """Time artefacts side by side, interleaved: PyTorch eager and ONNX Runtime on the CPU."""
+    """Time artefacts side by side, in turns: PyTorch eager and ONNX Runtime on the CPU."""
     from rc_deploy.bench import BenchOptions
     from rc_deploy.bench import bench as run
     from rc_deploy.cli import show

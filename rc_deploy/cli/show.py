@@ -119,25 +119,23 @@ def benched(outcome: Bench, json_to: str | None) -> None:
     """Show times per batch size."""
     if _as_json(outcome.to_json(), json_to):
         return
-    table = Table(
-        title="Milliseconds per run, interleaved; times as fast as the first (quartiles)", title_justify="left"
-    )
+    table = Table(title="Milliseconds per run; the artefacts took turns", title_justify="left")
     table.add_column("batch", justify="right")
     table.add_column("artefact")
-    for name in ("p50", "p90", "p99", "images/s", "times as fast"):
+    for name in ("p50", "p90", "p99", "images/s", "times as fast (quartiles)"):
         table.add_column(name, justify="right")
     for timing in outcome.timings:
-        loaded = outcome.artefacts[timing.artefact]
         low, high = timing.ratio_spread
         table.add_row(
             str(timing.batch),
-            f"{loaded.path.name}: {loaded.runner.name}",
+            outcome.artefacts[timing.artefact].path.name,
             *(f"{value:.2f}" for value in (timing.p50, timing.p90, timing.p99)),
             f"{timing.images_per_second:,.0f}",
             f"{timing.ratio:.2f} ({low:.2f} to {high:.2f})" if timing.artefact else "1",
             end_section=timing.artefact == len(outcome.artefacts) - 1,
         )
     _out().print(table)
+    _facts("Run by", {loaded.path.name: loaded.runner.name for loaded in outcome.artefacts})
 
 
 def reported(summary: Summary, output: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import onnx.inliner
 from rc_deploy import __version__, manifest
 from rc_deploy.engine.library import OnPhase, choose, compile_graph, version
 from rc_deploy.engine.readback import Readback, read_back, require_precision
-from rc_deploy.errors import OutputError
+from rc_deploy.errors import InputError, OutputError
 from rc_deploy.files import require_writable, write_bytes
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.precision import typed
@@ -22,6 +22,11 @@ from rc_deploy.specs import BatchRange, Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from onnx import ModelProto
+
+
+DEFAULT_BATCH = BatchRange(1, 8, 64)
+
 
 @dataclass(frozen=True)
 class BuildOptions:
@@ -30,12 +35,12 @@ class BuildOptions:
     Attributes:
         precision: of weights and activations; in- and outputs stay float32.
         backend: "auto", "tensorrt" or "tensorrt-rtx".
-        batch: sizes to build for, where the graph leaves the batch open.
+        batch: sizes to build for; `DEFAULT_BATCH` for None, or the graph's own where it is fixed.
     """
 
     precision: Precision = Precision.FP32
     backend: str = "auto"
-    batch: BatchRange = field(default_factory=BatchRange)
+    batch: BatchRange | None = None
 
 
 @dataclass(frozen=True)
@@ -83,18 +88,21 @@ def build(
             f"Choose another name: -o {default_output(source, options.precision)}",
         )
     model = onnx_model.load(source)
+    batch = _batch_range(model, options.batch, source)
     library = choose(options.backend)
     on_phase(f"Converting to {options.precision}")
     graph = typed(model, options.precision, str(source))
+    content = graph.SerializeToString(deterministic=True)
+    onnx_model.check(graph, f"The {options.precision} form of {source}", content)
     # Inlined, because parsers differ in how they treat functions; the inliner makes every name unique.
     flat = onnx.inliner.inline_local_functions(graph).SerializeToString()
     start = time.perf_counter()
-    compiled = compile_graph(library, flat, options.batch, on_phase)
+    compiled = compile_graph(library, flat, batch, on_phase)
     seconds = time.perf_counter() - start
     found = read_back(compiled)
     require_precision(found, options.precision)
 
-    write_bytes(typed_path, graph.SerializeToString(deterministic=True))
+    write_bytes(typed_path, content)
     write_bytes(output, compiled.engine)
     record = Manifest(
         engine=FileRecord.of(output),
@@ -103,7 +111,7 @@ def build(
         checkpoint_sha256=onnx_model.provenance(model, str(source)).checkpoint_sha256,
         backend={"name": library.name, "version": version(library)},
         compute_capabilities=compiled.compute_capabilities,
-        batch=str(options.batch),
+        batch=str(batch),
         precision={"asked": options.precision.value, "found": found.to_json()},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rc_deploy=__version__,
@@ -111,3 +119,17 @@ def build(
     )
     manifest.write(record, output)
     return BuildResult(output, typed_path, record, found, compiled.warnings)
+
+
+def _batch_range(model: ModelProto, asked: BatchRange | None, source: Path) -> BatchRange:
+    """Return the batch sizes to build for. Raises InputError where `asked` is not the graph's own fixed size."""
+    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if not fixed:
+        return asked or DEFAULT_BATCH
+    own = BatchRange(fixed, fixed, fixed)
+    if asked not in (None, own):
+        raise InputError(
+            f"{source} has the fixed batch size {fixed}; it cannot be built for {asked}.",
+            "Leave --batch out, or export without --static-batch.",
+        )
+    return own

@@ -55,17 +55,28 @@ def load(path: Path) -> ModelProto:
     if kind is not Kind.ONNX:
         raise InputError(f"{path} is {kind.value}, not an ONNX file.", kind.advice)
     try:
-        model = onnx.load(path)
+        content = path.read_bytes()
+        model = onnx.load_model_from_string(content)
+        onnx.load_external_data_for_model(model, str(path.parent))
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
         raise InputError(
             f"The ONNX file {path} is truncated or corrupt: {error}.", "Export or copy it again."
         ) from None
-    check(model, str(path))
+    check(model, str(path), content)
     return model
 
 
-def check(model: ModelProto, name: str) -> None:
-    """Run onnx.checker's full check, and require a body for every `rc` node. Raises InputError naming `name`."""
+def check(model: ModelProto, name: str, serialised: bytes | None = None) -> None:
+    """Run onnx.checker's full check, and require a body for every `rc` node.
+
+    Args:
+        model: to check.
+        name: of the model, for the message.
+        serialised: the same model as bytes, where they are at hand: making them again takes long.
+
+    Raises:
+        InputError: the model is invalid.
+    """
     bodies = {(function.name, function.overload) for function in model.functions}
     missing = sorted({node.op_type for node in rc_nodes(model) if (node.op_type, node.overload) not in bodies})
     if missing:
@@ -74,7 +85,7 @@ def check(model: ModelProto, name: str) -> None:
             "It was stripped by another tool. Export it again: rc-deploy export CHECKPOINT MODEL.onnx",
         )
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(model if serialised is None else serialised, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{name} is not a valid ONNX model: {reason}", "Export or copy it again.") from None

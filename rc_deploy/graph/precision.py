@@ -44,12 +44,23 @@ def typed(model: ModelProto, precision: Precision, name: str) -> ModelProto:
         return model
     _require_representable(model, name)
     converter = require("onnxruntime.transformers.float16", "Conversion to float16")
+    # The converter changes what it is given, unless shape inference, which is slow, made it a model of its own.
+    source = _copy(model) if _has_all_types(model) else onnx.shape_inference.infer_shapes(model)
+    converted = _sorted(converter.convert_float_to_float16(source, keep_io_types=True, disable_shape_infer=True))
+    onnx_model.set_provenance(converted, replace(provenance, precision=precision))
+    return converted
+
+
+def _has_all_types(model: ModelProto) -> bool:
+    """Whether the type of every tensor is written down, as `rc-deploy export` does."""
+    known = {value.name for value in (*model.graph.value_info, *model.graph.output)}
+    return all(name in known for node in model.graph.node for name in node.output)
+
+
+def _copy(model: ModelProto) -> ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    converted = _sorted(converter.convert_float_to_float16(copy, keep_io_types=True))
-    onnx_model.set_provenance(converted, replace(provenance, precision=precision))
-    onnx_model.check(converted, f"The {precision} form of {name}")
-    return converted
+    return copy
 
 
 def _require_representable(model: ModelProto, name: str) -> None:

@@ -82,8 +82,8 @@ class Validation:
 class Method:
     """How a benchmark was measured."""
 
-    interleaved: bool
-    pause_before_run_ms: float
+    order: str
+    turn: str
     warm_up: str
     clock: str
     seconds_per_batch_size: float

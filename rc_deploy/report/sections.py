@@ -176,10 +176,8 @@ def _speed(bench: Bench, identifier: str) -> dict[str, Any]:
 
 def _method(bench: Bench) -> str:
     method = bench.method
-    alternately = method.interleaved
-    order = "in turn, one batch each, so that what disturbs meets all alike" if alternately else "one after the other"
     return (
-        f"The artefacts ran {order}, with a pause of {number(method.pause_before_run_ms, 2)} ms before each run. "
+        f"Order: {method.order}, so that what disturbs meets all alike. A turn: {method.turn}. "
         f"Timed is the {method.clock}. Warm-up, not counted: {method.warm_up}. "
         f"Each batch size was given {seconds(method.seconds_per_batch_size)} for all artefacts together."
     )
