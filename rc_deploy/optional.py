@@ -28,21 +28,22 @@ def is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def require(module: str, needed_by: str) -> Any:
+def require(module: str, needed_by: str, extra: str | None = None) -> Any:
     """Import and return `module`, a package of `EXTRAS` or a module inside one.
 
     Args:
         module: dotted import name, e.g. "onnxruntime.transformers.float16".
         needed_by: the command or function that cannot go on without it, for the message.
+        extra: that brings it, where that of `EXTRAS` is not the one to name.
 
     Raises:
         MissingDependencyError: its package is not installed; the message names the extra that brings it.
     """
     package = module.partition(".")[0]
     if not is_installed(package):
-        title, extra = EXTRAS[package]
+        title, usual = EXTRAS[package]
         raise MissingDependencyError(
             f"{needed_by} needs {title}, which is not installed.",
-            f"pip install 'rc-deploy[{extra}]'",
+            f"pip install 'rc-deploy[{extra or usual}]'",
         )
     return importlib.import_module(module)

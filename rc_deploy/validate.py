@@ -62,6 +62,11 @@ class Criterion:
     at_least: bool = False
 
     @property
+    def relation(self) -> str:
+        """How value and bound must relate."""
+        return ">=" if self.at_least else "<="
+
+    @property
     def passed(self) -> bool:
         """Whether it is met; not for a value that is not a number."""
         return self.value >= self.bound if self.at_least else self.value <= self.bound

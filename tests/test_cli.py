@@ -82,6 +82,8 @@ def test_deployment_half_needs_no_torch(small_onnx: Path, tmp_path: Path) -> Non
         ("onnxscript", ("export", "{checkpoint}", "out.onnx"), "export"),
         ("tensorrt_rtx", ("build", "{onnx}", "--backend", "tensorrt-rtx", "-o", "{onnx}.engine"), "rtx"),
         ("sklearn", ("train", "digits"), "train"),
+        ("kornia", ("train", "digits"), "train"),
+        ("torch", ("train", "digits"), "train"),
     ],
 )
 def test_missing_package_names_its_extra(

@@ -98,10 +98,14 @@ def validate(
         outcome = run(artefact, reference, options, lambda done, total: bar(f"{done:,}/{total:,} images", done / total))
     show.validated(outcome, json)
     if not outcome.passed:
-        failed = ", ".join(criterion.name for criterion in outcome.criteria if not criterion.passed)
+        failed = "; ".join(
+            f"{item.name} is {item.value:.4g}, not {item.relation} {item.bound:.4g}"
+            for item in outcome.criteria
+            if not item.passed
+        )
         raise ParityError(
             f"{artefact} does not compute what {reference} computes: {failed}.",
-            "The table above shows by how much. Export and build again; if it stays, please report it.",
+            "Make sure that it was exported from this checkpoint; then export and build it again.",
         )
 
 

@@ -85,7 +85,7 @@ def built(result: BuildResult, json_to: str | None) -> None:
     )
     for warning in result.warnings:
         _out().print(Text(f"warning: {warning}", style="yellow"))
-    _next(f"rc-deploy validate {result.engine} --reference CHECKPOINT --data digits:test")
+    _next(f"rc-deploy validate {result.engine} --reference CHECKPOINT --data NAME:test")
 
 
 def validated(outcome: Validation, json_to: str | None) -> None:
@@ -97,9 +97,8 @@ def validated(outcome: Validation, json_to: str | None) -> None:
     for name in ("criterion", "value", "bound", ""):
         table.add_column(name, justify="right" if name in ("value", "bound") else "left")
     for item in outcome.criteria:
-        sign = ">=" if item.at_least else "<="
         verdict = Text("pass", style="green") if item.passed else Text("FAIL", style="bold red")
-        table.add_row(item.name, f"{item.value:.4g}", f"{sign} {item.bound:.4g}", verdict)
+        table.add_row(item.name, f"{item.value:.4g}", f"{item.relation} {item.bound:.4g}", verdict)
     _out().print(table)
     same = comparison.images - len(comparison.flips)
     facts = {

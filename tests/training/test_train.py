@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rc_deploy.checkpoint import Checkpoint
     from rc_training.progress import Progress
 
-SHORT = replace(recipes.load("digits"), epochs=6, warmup_epochs=1)
+SHORT = replace(recipes.load("digits"), epochs=6, warmup_epochs=1, batch_size=64)
 TINY = replace(SHORT, architecture="resnet8", activation="relu", epochs=1, warmup_epochs=0, batch_size=512)
 IMAGES = 1437
 

@@ -36,6 +36,9 @@ def train(
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write the results as JSON; - is stdout.")] = None,
 ) -> None:
     """Train a network from a recipe and write a checkpoint."""
+    from rc_deploy.optional import require
+
+    require("torch", "Training", extra="train")
     from rc_training.command import TrainOptions, run
 
     run(TrainOptions(recipe, data, tuple(overrides or ()), output, device.value, seed, json))
