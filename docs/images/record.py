@@ -25,7 +25,7 @@ COMMANDS = (
     f"rc-deploy validate {DEMO}/model.fp16.engine --reference {DEMO}/checkpoint.pt --data digits:test",
     f"rc-deploy bench {DEMO}/checkpoint.pt {DEMO}/model.onnx",
 )
-CHROMIUM_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1330")
+CHROMIUM_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1980")
 
 
 def main() -> None:
