@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from rc_deploy import checkpoint
+from rc_deploy.cli import main
 from rc_deploy.errors import InputError, OutputError, UnsupportedError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -83,22 +84,32 @@ def make_bad_checkpoint(kind: str, good: Path, folder: Path) -> Path:
         ("metadata of the wrong kind", "no valid description"),
     ],
 )
-def test_bad_checkpoints(kind: str, phrase: str, small_checkpoint: Path, tmp_path: Path) -> None:
+def test_bad_checkpoints(
+    kind: str,
+    phrase: str,
+    small_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Through the command line, in this process: a process for each would spend its time importing PyTorch."""
     path = make_bad_checkpoint(kind, small_checkpoint, tmp_path)
-    with pytest.raises(InputError) as caught:
-        checkpoint.load(path)
-    assert phrase in str(caught.value)
-    assert caught.value.hint
-    assert not (tmp_path / "pwned").exists()
-
-
-def test_bad_checkpoint_through_the_command_line(cli: Run, small_checkpoint: Path, tmp_path: Path) -> None:
-    bad = make_bad_checkpoint("pickle that runs code", small_checkpoint, tmp_path)
     output = tmp_path / "model.onnx"
     output.write_bytes(b"earlier")
-    refused(cli("export", bad, output), InputError.exit_code, "would run code", "plain tensors only")
-    assert not (tmp_path / "pwned").exists()
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr("sys.argv", ["rc-deploy", "export", str(path), str(output)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    stderr = capsys.readouterr().err
+    refused(subprocess.CompletedProcess([], stopped.value.code, "", stderr), InputError.exit_code, phrase)  # type: ignore[arg-type]
     assert output.read_bytes() == b"earlier"
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_pickle_through_a_process_of_its_own(cli: Run, small_checkpoint: Path, tmp_path: Path) -> None:
+    bad = make_bad_checkpoint("pickle that runs code", small_checkpoint, tmp_path)
+    refused(cli("export", bad, tmp_path / "model.onnx"), InputError.exit_code, "would run code", "plain tensors only")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bad.pt"]
 
 
 def test_damaged_bytes_never_crash(small_checkpoint: Path, tmp_path: Path) -> None:
@@ -164,6 +175,8 @@ def bad_onnx(kind: str, good: Path, folder: Path) -> Path:
         path.write_bytes(good.read_bytes()[:-2000])
     elif kind == "text":
         path.write_text("not a model")
+    elif kind == "empty":
+        path.write_bytes(b"")
     elif kind == "invalid":
         model = onnx.load(good)
         model.graph.node[3].input[0] = "nothing"
@@ -178,6 +191,7 @@ def bad_onnx(kind: str, good: Path, folder: Path) -> Path:
         ("corrupt", "truncated or corrupt"),
         ("truncated", "truncated or corrupt"),
         ("text", "truncated or corrupt"),
+        ("empty", "is empty (0 bytes)"),
         ("invalid", "not a valid ONNX model"),
         ("missing", "There is no"),
     ],

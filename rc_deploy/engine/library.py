@@ -46,7 +46,7 @@ class Library:
 
 LIBRARIES = {
     "tensorrt": Library("tensorrt", "TensorRT", "tensorrt", (10, 12), builds_without_gpu=False),
-    "tensorrt-rtx": Library("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", (1, 1), builds_without_gpu=True),
+    "tensorrt-rtx": Library("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", (1, 4), builds_without_gpu=True),
 }
 # Ampere and later. Older GPUs are left out: they would enlarge the engine by half.
 OLDEST_TARGET = 80
