@@ -17,7 +17,8 @@ def tail(x: Array, approximate: str = "none") -> Array:
     if approximate == "sigmoid":
         return np.asarray(expit(-1.702 * magnitude))
     if approximate == "tanh":
-        return np.asarray(0.5 * (1 - np.tanh(np.sqrt(2 / np.pi) * (magnitude + 0.044715 * magnitude**3))))
+        # (1 - tanh u) / 2 = expit(-2 u), which does not cancel where tanh u is close to 1
+        return np.asarray(expit(-2 * np.sqrt(2 / np.pi) * (magnitude + 0.044715 * magnitude**3)))
     return np.asarray(ndtr(-magnitude))
 
 

@@ -1,0 +1,170 @@
+"""plugins/include/rc/math.h on the host, compiled for each instruction set, against float64 over the whole range."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from reference import tail
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+# -O3 vectorises the loops, which is how kernels will use the functions; warnings are errors.
+FLAGS = ("-std=c++17", "-O3", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fno-math-errno", "-fno-trapping-math")
+TARGETS = {"plain": (), "avx2": ("-mavx2", "-mfma"), "avx512f": ("-mavx512f", "-mavx512dq", "-mfma")}
+LARGEST_ULP = 4.0
+FORMS = ("none", "sigmoid", "tanh")
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++: rc/math.h was not compiled")
+
+Floats = NDArray[np.float32]
+_ARRAY = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
+
+
+class Maths:
+    """The functions of the header over arrays."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+
+    def map(self, name: str, x: Floats) -> Floats:
+        y = np.empty_like(x)
+        function = getattr(self._library, f"rc_{name}")
+        function.argtypes = (_ARRAY, _ARRAY, ctypes.c_size_t)
+        function(x, y, x.size)
+        return y
+
+    def calibrated(self, a: Floats, mu: float, std: float, epsilon: float = 1e-5) -> Floats:
+        y = np.empty_like(a)
+        function = self._library.rc_calibrated
+        function.argtypes = (_ARRAY, *[ctypes.c_float] * 3, _ARRAY, ctypes.c_size_t)
+        function(a, mu, std, epsilon, y, a.size)
+        return y
+
+
+def compiled(include: Path, flags: tuple[str, ...], folder: Path) -> Maths:
+    library = folder / "math.so"
+    source = PLUGINS / "tests" / "math_abi.cpp"
+    command = ["g++", *FLAGS, *flags, f"-I{include}", "-shared", "-fPIC", str(source), "-o", str(library)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return Maths(library)
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def maths(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Maths:
+    target = request.param
+    if target != "plain" and target not in Path("/proc/cpuinfo").read_text().split():
+        pytest.skip(f"this processor has no {target}")
+    return compiled(PLUGINS / "include", TARGETS[target], tmp_path_factory.mktemp(target))
+
+
+def samples() -> Floats:
+    """Evenly over the range, at random where tails are normal numbers, and down to the smallest magnitudes."""
+    rng = np.random.default_rng(0)
+    small = np.exp(rng.uniform(-87, 4, 200_000)) * rng.choice((-1, 1), 200_000)
+    parts = (np.linspace(-60, 60, 1_000_001), rng.uniform(-15, 15, 1_000_000), rng.uniform(-1e-3, 1e-3, 100_000), small)
+    return np.concatenate(parts).astype(np.float32)
+
+
+def error_in_ulp(found: Floats, exact: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Error in units in the last place of the exact result; of the smallest normal number where it is below that."""
+    size = np.maximum(np.abs(exact), np.finfo(np.float32).tiny).astype(np.float32)
+    return np.asarray(np.abs(found.astype(np.float64) - exact) / np.spacing(size).astype(np.float64))
+
+
+def gclu(x: Floats, form: str) -> NDArray[np.float64]:
+    wide = x.astype(np.float64)
+    return np.asarray(np.maximum(wide, 0) + wide * tail(wide, form))
+
+
+def test_lower_tail(maths: Maths) -> None:
+    x = samples()
+    assert error_in_ulp(maths.map("lower_tail", x), tail(x.astype(np.float64))).max() <= LARGEST_ULP
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gclu(maths: Maths, form: str) -> None:
+    x = samples()
+    found, exact = maths.map(f"gclu_{form}", x), gclu(x, form)
+    assert error_in_ulp(found, exact).max() <= LARGEST_ULP
+    within = np.abs(x) <= 14
+    assert np.abs(found[within] - exact[within]).max() <= 5e-7
+
+
+@pytest.mark.parametrize(("mu", "std"), [(0.0, 1.0), (0.7, 0.3), (-2.0, 25.0), (1.0, 0.0), (3.0, 1e-4)])
+def test_calibrated(maths: Maths, mu: float, std: float) -> None:
+    a = samples()
+    slope = np.float32(1) / (np.float32(std) + np.float32(1e-5))
+    z = ((a - np.float32(mu)) * slope).astype(np.float64)
+    exact = a.astype(np.float64) * (1 + tail(z))
+    assert error_in_ulp(maths.calibrated(a, mu, std), exact).max() <= LARGEST_ULP
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gclu_limits(maths: Maths, form: str) -> None:
+    found = maths.map(f"gclu_{form}", np.array([np.inf, -np.inf, np.nan, 0, 3e38, -3e38], np.float32))
+    np.testing.assert_array_equal(found, np.array([np.inf, 0, np.nan, 0, 3e38, 0], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("a", "mu", "std", "expected"),
+    [
+        (np.inf, 0, 1, np.inf), (-np.inf, 0, 1, -np.inf), (2, 2, 0, 3), (2, 1, 0, 2), (2, 1, np.inf, 3),
+        (2, 1e30, 1, 2), (2, np.inf, 1, 2), (np.nan, 0, 1, np.nan), (2, np.nan, 1, np.nan), (2, 0, np.nan, np.nan),
+        (np.inf, np.nan, 1, np.nan),
+    ],
+)  # fmt: skip
+def test_calibrated_limits(maths: Maths, a: float, mu: float, std: float, expected: float) -> None:
+    found = maths.calibrated(np.array([a], np.float32), mu, std)
+    # 0.5 is met to one unit in its last place.
+    np.testing.assert_allclose(found, [expected], rtol=2.0**-23)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("0.5F * square.low + ", ""),  # the exponent's low part dropped
+        ("0.75083005F", "0.75083F"),  # the last digits of a coefficient
+        ("x > bound ? bound : x", "x < bound ? x : bound"),  # NaN becomes the bound
+        ("whole - half", "whole - half + 1"),  # off by a factor of two
+        ("kSlope * q_error", "0.0F * q_error"),  # a correction without effect
+    ],
+)
+def test_wrong_maths_is_caught(right: str, wrong: str, tmp_path: Path) -> None:
+    header = (PLUGINS / "include" / "rc" / "math.h").read_text()
+    assert right in header
+    (tmp_path / "rc").mkdir()
+    (tmp_path / "rc" / "math.h").write_text(header.replace(right, wrong))
+    mutant = compiled(tmp_path, ("-w",), tmp_path)
+    nan_mean = (2, np.nan, 1, np.nan)
+    tests = (test_lower_tail, lambda maths: test_calibrated_limits(maths, *nan_mean))
+    assert not all(_passes(test, mutant) for test in tests)
+
+
+def _passes(test: Callable[[Maths], None], maths: Maths) -> bool:
+    try:
+        test(maths)
+    except AssertionError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc: the header was not compiled for CUDA")
+@pytest.mark.parametrize("architecture", [80, 86, 89, 90, 100, 120])
+def test_compiles_for_cuda(architecture: int, tmp_path: Path) -> None:
+    source = tmp_path / "kernel.cu"
+    source.write_text(
+        '#include "rc/math.h"\n'
+        "__global__ void kernel(const float* x, float* y) {\n"
+        "  y[0] = rc::gclu(x[0]) + rc::gclu_sigmoid(x[1]) + rc::gclu_tanh(x[2]) + rc::calibrated(x[3], x[4], x[5]);\n"
+        "}\n"
+    )
+    target = f"-arch=sm_{architecture}"
+    command = ["nvcc", "-std=c++17", target, "-Werror=all-warnings", f"-I{PLUGINS / 'include'}", "-cubin", str(source)]
+    subprocess.run([*command, "-o", str(tmp_path / "kernel.cubin")], check=True, capture_output=True, text=True)
