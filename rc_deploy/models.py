@@ -31,15 +31,18 @@ def create(architecture: str, arguments: Mapping[str, Any], factory: str | None 
 
     Raises:
         UnsupportedError: no installed package offers that name.
-        InputError: the factory cannot be imported, or does not take these arguments.
+        InputError: the factory cannot be imported, or a registered one does not take these arguments.
     """
-    make = _import_factory(factory) if factory else _find(architecture)
+    if factory:
+        # The user's own code: what it raises is theirs to see whole.
+        return _import_factory(factory)(**arguments)
+    make = _find(architecture)
     try:
         return make(**arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 (arguments from a file can make a factory fail in any way there is)
         raise InputError(
             f"Architecture '{architecture}' does not take the arguments {dict(arguments)}: {error}.",
-            "The checkpoint may come from another version of the package that defines the network.",
+            "The checkpoint is damaged, or of another version of the package that defines the network.",
         ) from None
 
 

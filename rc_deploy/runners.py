@@ -117,7 +117,14 @@ class OnnxRunner:
             )
         except Exception as error:
             raise InputError(f"ONNX Runtime refuses the model: {error}", "Export it again.") from error
-        (self._input,) = self._session.get_inputs()
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
+            raise InputError(
+                f"The model has inputs {[(value.name, value.type) for value in inputs]} and {len(outputs)} outputs; "
+                f"one float32 input and one output are needed.",
+                "Export the network with `rc-deploy export`.",
+            )
+        self._input = inputs[0]
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -139,7 +146,14 @@ class OnnxRunner:
         """Return None: ONNX Runtime has no float64 convolution on the CPU."""
 
     def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = self._session.run(None, {self._input.name: images})[0]
+        try:
+            logits: NDArray[np.float32] = self._session.run(None, {self._input.name: images})[0]
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"ONNX Runtime cannot run the model on images of shape {images.shape}: {reason}",
+                "The file's metadata do not fit its graph: export it again.",
+            ) from error
         return logits
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from rc_deploy.errors import InputError
+
+# Values of one image; more, from a damaged file, would only exhaust the memory.
+LARGEST_IMAGE = 2**26
 
 
 class Precision(StrEnum):
@@ -35,8 +39,10 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         channels = self.shape[0]
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"shape must be three positive numbers (C, H, W), not {self.shape}")
+        if len(self.shape) != 3 or min(self.shape) < 1 or math.prod(self.shape) > LARGEST_IMAGE:
+            raise ValueError(
+                f"shape must be three positive numbers (C, H, W) of at most {LARGEST_IMAGE:,} values, not {self.shape}"
+            )
         if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
             raise ValueError(f"mean and std must hold {channels} values each, std positive ones")
         if not self.classes:
@@ -57,7 +63,7 @@ class InputSpec:
                 std=tuple(float(value) for value in document["std"]),
                 classes=tuple(str(name) for name in document["classes"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"The input specification is not valid: {error}.", "Export or train again.") from None
 
 

@@ -133,6 +133,11 @@ def validate(
         logits = _run_both(expected, found, images.images, options.batch, on_progress)
         sample = data.normalise(images.images[:CONDITION_IMAGES], expected.input)
         kappa = condition(expected.runner, sample, found.roundings)
+    if logits[0].shape != logits[1].shape or logits[0].ndim != 2:
+        raise InputError(
+            f"{artefact} gives outputs of shape {logits[1].shape}, {reference} of {logits[0].shape}.",
+            "Both must give one logit per class (N, K): give the checkpoint that the artefact was exported from.",
+        )
     comparison = compare(*logits, images.labels)
     tolerance = tolerances.derive((*expected.roundings, *found.roundings), logits[0], kappa)
     outcome = Validation(

@@ -153,6 +153,69 @@ def test_arguments_and_weights_that_do_not_fit(small_checkpoint: Path) -> None:
         replace(saved, arguments={"num_classes": 7, "activation": "gclu"}).module()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_classes": -1},
+        {"num_classes": "many"},
+        {"num_classes": 10**15},
+        {"num_classes": 10, "activation": []},
+        {"num_classes": 10, "reduction": 0},
+    ],
+)
+def test_hostile_arguments_are_refused(arguments: dict[str, object], small_checkpoint: Path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(InputError) as caught:
+        replace(checkpoint.load(small_checkpoint), arguments=arguments).module()
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("shape", [[3, 10**9, 10**9], [3, 0, 8], [3, 8], [], None, [3, 8, "x"], [3, 8, 1e400]])
+def test_absurd_input_specifications_are_refused(shape: object, small_checkpoint: Path, tmp_path: Path) -> None:
+    import json
+
+    content = torch.load(small_checkpoint)
+    document = json.loads(content["rc_deploy"])
+    document["input"]["shape"] = shape
+    torch.save({**content, "rc_deploy": json.dumps(document)}, tmp_path / "absurd.pt")
+    with pytest.raises(InputError, match="input specification is not valid"):
+        checkpoint.load(tmp_path / "absurd.pt")
+
+
+def test_graphs_that_do_not_fit_are_refused(small_onnx: Path, tmp_path: Path) -> None:
+    """Two inputs; an output too many; metadata of images that the graph does not take."""
+    import json
+
+    from rc_deploy.validate import ValidateOptions, validate
+
+    def spoil(change: Callable[[onnx.ModelProto], None]) -> Path:
+        model = onnx.load(small_onnx)
+        change(model)
+        onnx.save(model, tmp_path / "spoiled.onnx")
+        return tmp_path / "spoiled.onnx"
+
+    def another_input(model: onnx.ModelProto) -> None:
+        model.graph.input.add().CopyFrom(model.graph.input[0])
+        model.graph.input[1].name = "second"
+
+    def another_output(model: onnx.ModelProto) -> None:
+        model.graph.output.add().CopyFrom(model.graph.output[0])
+        model.graph.node.append(onnx.helper.make_node("Relu", ["logits"], ["second"]))
+        model.graph.output[1].name = "second"
+
+    def smaller_images(model: onnx.ModelProto) -> None:
+        document = json.loads(model.metadata_props[0].value)
+        document["input"] |= {"shape": [1, 16, 16], "mean": [0.5], "std": [0.5]}
+        model.metadata_props[0].value = json.dumps(document)
+
+    for change in (another_input, another_output, smaller_images):
+        path = spoil(change)
+        with pytest.raises(InputError) as caught:
+            validate(path, path, ValidateOptions("random:0", limit=2))
+        assert caught.value.hint
+
+
 def test_damaged_safetensors(small_checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     checkpoint.save(checkpoint.load(small_checkpoint), path)

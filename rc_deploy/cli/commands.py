@@ -20,7 +20,9 @@ Model = Annotated[
     str | None,
     typer.Option("--model", metavar="MODULE:FACTORY", help="Build the checkpoint's network with this callable."),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each library; all processors by default.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Threads of each library; all processors by default.")
+]
 DataFolder = Annotated[
     Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds CIFAR; RC_DATA by default.")
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto
 
+from rc_deploy.errors import InputError
 from rc_deploy.schema import DOMAIN, GCLU, RESPONSE_CALIBRATION
 from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, Rounding
 
@@ -47,7 +48,7 @@ def _rounding(node: NodeProto, shapes: dict[str, list[int]], dtypes: dict[str, s
 
 def _reduction(node: NodeProto, shapes: dict[str, list[int]]) -> int:
     """Return the number of products in one output of a Conv, Gemm or MatMul; the weight is its second input."""
-    weight = shapes[node.input[1]]
+    weight = _known(shapes, node.input[1])
     if node.op_type == "Conv":
         return math.prod(weight[1:])
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
@@ -56,10 +57,19 @@ def _reduction(node: NodeProto, shapes: dict[str, list[int]]) -> int:
 
 def _pooled(node: NodeProto, shapes: dict[str, list[int]]) -> int:
     """Return how many values one output of a pooling operator averages."""
-    before, after = math.prod(shapes[node.input[0]][1:]), math.prod(shapes[node.output[0]][1:])
+    before, after = (math.prod(_known(shapes, name)[1:]) for name in (node.input[0], node.output[0]))
     if node.op_type == "AveragePool":
         return math.prod(next(attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape"))
-    return before // after
+    return before // max(after, 1)
+
+
+def _known(shapes: dict[str, list[int]], name: str) -> list[int]:
+    if len(shapes.get(name, ())) < 2:
+        raise InputError(
+            f"The shape of tensor '{name}' cannot be inferred, so no tolerance can be derived.",
+            "Export the network with `rc-deploy export`, whose graphs state every shape.",
+        )
+    return shapes[name]
 
 
 def _tensors(graph: GraphProto) -> tuple[dict[str, list[int]], dict[str, str]]:
