@@ -49,7 +49,10 @@ def test_nodes_carry_plugin_attributes_and_their_module(model: onnx.ModelProto) 
 
 
 def test_file_names_nothing_of_the_machine(small_onnx: Path) -> None:
-    content = small_onnx.read_bytes()
+    model = onnx.load(small_onnx)
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")  # among that many random bytes, short names turn up by chance
+    content = model.SerializeToString()
     for trace in (b"/home", b"/root", b"/work", b"/tmp", b".py", b"site-packages"):
         assert trace not in content
 
