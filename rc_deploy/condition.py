@@ -3,7 +3,7 @@
 It is measured on the reference alone, so that no fault of an artefact can widen its own tolerance:
 
 - A PyTorch reference is run in float64 beside its float32. Its own rounding error, relative to the logits, over the
-  sqrt(V) that the table of roundings predicts for one float32 program, is kappa.
+  one that its roundings predict for a float32 program, is kappa.
 - A reference that cannot run in float64 (an ONNX file) has its input disturbed by a small relative error instead;
   kappa is the relative change of the logits over that of the input.
 
@@ -17,6 +17,8 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from rc_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,17 +39,34 @@ def condition(reference: Runner, images: NDArray[np.float32], roundings: Iterabl
     Args:
         reference: entered.
         images: normalised images (N, C, H, W) to measure on.
-        roundings: of its graph.
+        roundings: of the reference.
 
     Returns:
         The condition number; at least 1.
+
+    Raises:
+        InputError: nothing can be held against this reference: its logits are not finite, are all zero, or change
+            from run to run.
     """
-    found = reference.run(images).astype(np.float64)
+    found = _repeatable(reference, images).astype(np.float64)
     exact = reference.run_float64(images)
     if exact is None:
         return max(1.0, _sensitivity(reference, images, found))
     predicted = math.sqrt(sum(rounding.float32_variance() for rounding in roundings))
     return max(1.0, _relative(found, exact) / predicted)
+
+
+def _repeatable(reference: Runner, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the reference's logits, which two runs give alike. Raises InputError as `condition`."""
+    first, second = reference.run(images), reference.run(images)
+    advice = "Give a network that was trained to the end; `rc-deploy inspect` shows what the file holds."
+    if not np.isfinite(first).all():
+        raise InputError("The reference gives logits that are not finite: its own weights are at fault.", advice)
+    if not first.any():
+        raise InputError("The reference gives nothing but zeros: an artefact cannot be told from it.", advice)
+    if not np.array_equal(first, second):
+        raise InputError("The reference gives other logits each time it runs on the same images.", advice)
+    return first
 
 
 def _sensitivity(reference: Runner, images: NDArray[np.float32], logits: NDArray[np.float64]) -> float:

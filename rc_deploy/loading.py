@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rc_deploy import checkpoint, gpu, manifest
 from rc_deploy.artefacts import Kind, kind_of
 from rc_deploy.files import sha256
 from rc_deploy.graph import model as onnx_model
+from rc_deploy.graph.precision import require_precision
 from rc_deploy.graph.roundings import roundings
 from rc_deploy.runners import OnnxRunner, Runner, TorchRunner
 from rc_deploy.specs import Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from onnx import ModelProto
+    from torch import nn
 
     from rc_deploy.specs import InputSpec
     from rc_deploy.tolerances import Rounding
@@ -33,7 +37,7 @@ class Loaded:
         precision: of its weights and activations.
         input: what it takes.
         runner: runs it; to be entered.
-        roundings: of its graph; empty for a checkpoint.
+        roundings: returns those of its arithmetic; for a reference, which is float32.
         note: what else than the artefact itself runs, and why; empty if it is the artefact.
     """
 
@@ -43,7 +47,7 @@ class Loaded:
     precision: Precision
     input: InputSpec
     runner: Runner
-    roundings: tuple[Rounding, ...] = ()
+    roundings: Callable[[], list[Rounding]]
     note: str = ""
 
 
@@ -58,14 +62,15 @@ def load(path: Path, threads: int | None = None, factory: str | None = None) -> 
         factory: "module:callable" that builds a checkpoint's network.
 
     Raises:
-        InputError: the file cannot be used.
+        InputError: the file cannot be used, or its tensors are not of the precision it states.
         MissingDependencyError: what it needs to run is not installed.
     """
     kind = kind_of(path)
     if kind is Kind.CHECKPOINT:
         saved = checkpoint.load(path)
-        runner = TorchRunner(saved.module(factory), threads)
-        return Loaded(path, kind, sha256(path), Precision.FP32, saved.input, runner)
+        network = saved.module(factory)
+        traced = partial(_roundings_of_network, network, saved.input)
+        return Loaded(path, kind, sha256(path), Precision.FP32, saved.input, TorchRunner(network, threads), traced)
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
@@ -75,6 +80,8 @@ def load(path: Path, threads: int | None = None, factory: str | None = None) -> 
 
 def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: str) -> Loaded:
     provenance = onnx_model.provenance(model, str(path))
+    onnx_model.require_classifier(model, provenance.input, str(path))
+    require_precision(model, provenance.precision, str(path))
     return Loaded(
         path=path,
         kind=kind,
@@ -82,9 +89,17 @@ def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: 
         precision=provenance.precision,
         input=provenance.input,
         runner=OnnxRunner(model, threads),
-        roundings=tuple(roundings(model)),
+        roundings=partial(roundings, model),
         note=note,
     )
+
+
+def _roundings_of_network(network: nn.Module, spec: InputSpec) -> list[Rounding]:
+    import torch
+
+    from rc_deploy.nn import roundings as traced
+
+    return traced.roundings(network, torch.zeros(1, *spec.shape))
 
 
 def _engine_note(record: manifest.Manifest) -> str:

@@ -1,15 +1,16 @@
 """Where every numerical tolerance comes from: one table of roundings and one model of how they add up.
 
 A tolerance is never a flat number. Two programs for one network differ by how they round, so the difference that
-rounding explains follows from the graph (docs/tolerances.md has the derivation with worked figures):
+rounding explains follows from what the reference computes (docs/tolerances.md has the derivation with worked figures):
 
 1. Rounding to a type with unit roundoff u is a relative error of variance u^2 / 3 (uniform in +-u).
 2. A sum of K products accumulated one by one in float32 rounds K partial sums, whose squares grow like k / K of the
    final one: relative variance (u32^2 / 3) (K / 2). Two programs sum in their own orders, so this counts twice.
-3. A tensor or a weight stored in the graph's type adds u^2 / 3; weights enter a sum as independent errors, so the
+3. A tensor or a weight stored in the artefact's type adds u^2 / 3; weights enter a sum as independent errors, so the
    length of the sum does not matter.
-4. These variances add up over the graph's nodes to V. How much a relative error grows on the way to the logits is
-   the network's condition number kappa, measured on the reference alone (`rc_deploy.condition`), at least 1.
+4. These variances add up over the reference's operators to V. How much a relative error grows on the way to the
+   logits is the network's condition number kappa (`rc_deploy.condition`), at least 1. Both are read off the reference
+   alone: the artefact under test has a say in neither.
 5. Errors of the logits then have standard deviation sigma = kappa sqrt(V) rms(logits). Of n Gaussian values none
    exceeds sigma sqrt(2 ln(2 n / P)) but with probability P, `FALSE_ALARM`.
 """
@@ -22,12 +23,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rc_deploy.specs import Precision
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 2.0**-53}
+
+# The types that precisions of a graph are stored in.
+STORED = {Precision.FP32: "float32", Precision.FP16: "float16"}
+
+# Where rounding is expected to change the logits by a larger part than this, a comparison proves nothing: networks that
+# compute something else would pass as well.
+LARGEST_EXPLAINED = 2.0**-4
 
 # Probability that rounding alone exceeds a tolerance: one false alarm in a million validations.
 FALSE_ALARM = 1e-6
@@ -58,27 +68,27 @@ def operator_bound(dtype: str, arithmetic: int, argument: Any, result: Any) -> A
 
 @dataclass(frozen=True)
 class Rounding:
-    """The roundings of one node of a graph.
+    """The roundings of one operator.
 
     Attributes:
         reduction: length of the sums it computes; 0 if it computes none.
         arithmetic: further float32 operations on each value, one after the other.
-        stores: tensors it rounds to `dtype`, results and weights.
-        dtype: type they are stored in.
+        stores: tensors, results and weights, that a program in a narrower type rounds to that type; in float32 the
+            arithmetic counts them already.
     """
 
     reduction: int = 0
     arithmetic: int = 0
     stores: int = 0
-    dtype: str = "float32"
 
     def float32_variance(self) -> float:
-        """Return the variance of the relative error of one float32 program for this node."""
+        """Return the variance of the relative error of one float32 program for this operator."""
         return UNIT_ROUNDOFF["float32"] ** 2 / 3 * (self.reduction / 2 + self.arithmetic)
 
-    def variance(self) -> float:
-        """Return the variance of the relative error between two programs for this node."""
-        return 2 * self.float32_variance() + self.stores * UNIT_ROUNDOFF[self.dtype] ** 2 / 3
+    def variance(self, precision: Precision) -> float:
+        """Return the variance of the relative error between a float32 program and one in `precision`."""
+        narrow = 0.0 if precision is Precision.FP32 else UNIT_ROUNDOFF[STORED[precision]]
+        return 2 * self.float32_variance() + self.stores * narrow**2 / 3
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Tolerance:
         maximum: bound on the largest absolute difference.
         mean: bound on the mean absolute difference.
         condition: kappa of the reference on this data.
-        variance: V, over all nodes.
+        variance: V, over all operators.
         scale: root mean square of the reference's logits.
     """
 
@@ -99,16 +109,24 @@ class Tolerance:
     variance: float
     scale: float
 
+    @property
+    def explained(self) -> float:
+        """The change of the logits that rounding explains, relative to them: kappa sqrt(V)."""
+        return self.condition * math.sqrt(self.variance)
 
-def derive(roundings: Iterable[Rounding], logits: NDArray[np.float32], condition: float) -> Tolerance:
+
+def derive(
+    roundings: Iterable[Rounding], precision: Precision, logits: NDArray[np.float32], condition: float
+) -> Tolerance:
     """Derive the tolerance of a comparison.
 
     Args:
-        roundings: of the artefact's graph, see `rc_deploy.graph.roundings`.
+        roundings: of the reference.
+        precision: of the artefact.
         logits: the reference's (N, K).
         condition: the reference's condition number.
     """
-    variance = sum(rounding.variance() for rounding in roundings)
+    variance = sum(rounding.variance(precision) for rounding in roundings)
     scale = float(np.sqrt(np.mean(np.square(logits, dtype=np.float64))))
     sigma = condition * math.sqrt(variance) * scale
     maximum = sigma * math.sqrt(2 * math.log(2 * logits.size / FALSE_ALARM))

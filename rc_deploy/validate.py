@@ -12,6 +12,7 @@ from rc_deploy.artefacts import Kind
 from rc_deploy.compare import Comparison, compare
 from rc_deploy.condition import condition
 from rc_deploy.errors import InputError
+from rc_deploy.specs import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,24 +123,27 @@ def validate(
         on_progress: called with images done and images in all.
 
     Raises:
-        InputError: a file or the data cannot be used, or the two networks do not belong together.
+        InputError: a file or the data cannot be used, the two networks do not belong together, or nothing can be
+            held against this reference.
         MissingDependencyError: a library that they need is not installed.
     """
     expected = loading.load(reference, options.threads, options.factory)
     found = loading.load(artefact, options.threads, options.factory)
+    _require_roles(found, expected)
     _require_same_network(found, expected)
     images = data.load(options.data, options.folder, expected.input).head(options.limit)
+    roundings = expected.roundings()
     with expected.runner, found.runner:
-        logits = _run_both(expected, found, images.images, options.batch, on_progress)
         sample = data.normalise(images.images[:CONDITION_IMAGES], expected.input)
-        kappa = condition(expected.runner, sample, found.roundings)
+        kappa = condition(expected.runner, sample, roundings)
+        logits = _run_both(expected, found, images.images, options.batch, on_progress)
     if logits[0].shape != logits[1].shape or logits[0].ndim != 2:
         raise InputError(
             f"{artefact} gives outputs of shape {logits[1].shape}, {reference} of {logits[0].shape}.",
             "Both must give one logit per class (N, K): give the checkpoint that the artefact was exported from.",
         )
     comparison = compare(*logits, images.labels)
-    tolerance = tolerances.derive((*expected.roundings, *found.roundings), logits[0], kappa)
+    tolerance = tolerances.derive(roundings, found.precision, logits[0], kappa)
     outcome = Validation(
         found, expected, options.data, comparison, tolerance, _criteria(comparison, tolerance, options)
     )
@@ -161,6 +165,19 @@ def _run_both(
     return np.concatenate(first), np.concatenate(second)
 
 
+def _require_roles(found: Loaded, expected: Loaded) -> None:
+    if found.kind is Kind.CHECKPOINT:
+        raise InputError(
+            f"{found.path} is a checkpoint, which others are validated against.",
+            f"Export it, then validate what came out: rc-deploy export {found.path} MODEL.onnx",
+        )
+    if expected.precision is not Precision.FP32:
+        raise InputError(
+            f"The reference {expected.path} is {expected.precision}: its own rounding would hide the artefact's.",
+            "Give the checkpoint, or the float32 file that `rc-deploy export` wrote.",
+        )
+
+
 def _require_same_network(found: Loaded, expected: Loaded) -> None:
     def essence(spec: InputSpec) -> tuple[object, ...]:
         return spec.shape, spec.mean, spec.std, spec.classes
@@ -176,6 +193,7 @@ def _criteria(comparison: Comparison, tolerance: Tolerance, options: ValidateOpt
     criteria = [
         Criterion("largest error of a logit", comparison.max_error, tolerance.maximum),
         Criterion("mean error of a logit", comparison.mean_error, tolerance.mean),
+        Criterion("share of the logits that rounding explains", tolerance.explained, tolerances.LARGEST_EXPLAINED),
     ]
     if options.min_agreement is not None:
         criteria.append(Criterion("top-1 agreement (%)", comparison.agreement, options.min_agreement, at_least=True))

@@ -88,6 +88,8 @@ def build(
             f"Choose another name: -o {default_output(source, options.precision)}",
         )
     model = onnx_model.load(source)
+    provenance = onnx_model.provenance(model, str(source))
+    onnx_model.require_classifier(model, provenance.input, str(source))
     batch = _batch_range(model, options.batch, source)
     library = choose(options.backend)
     on_phase(f"Converting to {options.precision}")
@@ -108,7 +110,7 @@ def build(
         engine=FileRecord.of(output),
         source=FileRecord.of(source),
         typed_onnx=FileRecord.of(typed_path),
-        checkpoint_sha256=onnx_model.provenance(model, str(source)).checkpoint_sha256,
+        checkpoint_sha256=provenance.checkpoint_sha256,
         backend={"name": library.name, "version": version(library)},
         compute_capabilities=compiled.compute_capabilities,
         batch=str(batch),

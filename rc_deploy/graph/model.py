@@ -14,12 +14,13 @@ from onnx import TensorProto
 from rc_deploy.artefacts import Kind, kind_of
 from rc_deploy.errors import InputError
 from rc_deploy.graph.bodies import rc_nodes
+from rc_deploy.schema import OPERATORS
 from rc_deploy.specs import InputSpec, Precision
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onnx import ModelProto
+    from onnx import ModelProto, ValueInfoProto
 
 _KEY = "rc_deploy"
 
@@ -57,17 +58,63 @@ def load(path: Path) -> ModelProto:
     try:
         content = path.read_bytes()
         model = onnx.load_model_from_string(content)
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
+    except (DecodeError, ValueError, OSError) as error:
         raise InputError(
             f"The ONNX file {path} is truncated or corrupt: {error}.", "Export or copy it again."
         ) from None
+    _require_own_weights(model, path)
     check(model, str(path), content)
     return model
 
 
+def _require_own_weights(model: ModelProto, path: Path) -> None:
+    """Refuse weights in a second file: the SHA-256 by which artefacts are known would not cover them."""
+    outside = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if outside:
+        raise InputError(
+            f"{path} keeps weights in {len(outside)} other files, the first being {min(outside)}.",
+            f"Put them into one file: python -c \"import onnx; onnx.save(onnx.load('{path}'), 'one.onnx')\"",
+        )
+
+
+def require_classifier(model: ModelProto, spec: InputSpec, name: str) -> None:
+    """Require one float32 input (N, C, H, W) of the shape in `spec`, and one float32 output (N, K), K its classes.
+
+    Args:
+        model: checked.
+        spec: what the model says of its input.
+        name: of the model, for the message.
+
+    Raises:
+        InputError: the graph has other in- or outputs.
+    """
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
+    found = ([_signature(value) for value in inputs], [_signature(value) for value in model.graph.output])
+    sizes = [*(value.type.tensor_type.shape.dim[:1] for value in (*inputs, *model.graph.output))]
+    empty = any(dim.HasField("dim_value") and dim.dim_value == 0 for dims in sizes for dim in dims)
+    if empty or found != ([("FLOAT", *spec.shape)], [("FLOAT", len(spec.classes))]):
+        raise InputError(
+            f"{name} has inputs {found[0]} and outputs {found[1]}, batch left out; its metadata ask for one float32 "
+            f"image {spec.shape} and {len(spec.classes)} float32 logits.",
+            "Export the network with `rc-deploy export`.",
+        )
+
+
+def _signature(value: ValueInfoProto) -> tuple[str | int, ...]:
+    """Return a tensor's type and its shape but for the batch; a symbolic size is 0."""
+    tensor = value.type.tensor_type
+    return TensorProto.DataType.Name(tensor.elem_type), *(dim.dim_value for dim in tensor.shape.dim[1:])
+
+
 def check(model: ModelProto, name: str, serialised: bytes | None = None) -> None:
-    """Run onnx.checker's full check, and require a body for every `rc` node.
+    """Run onnx.checker's full check, and require a body for every `rc` node, each of an operator that is known.
 
     Args:
         model: to check.
@@ -77,6 +124,14 @@ def check(model: ModelProto, name: str, serialised: bytes | None = None) -> None
     Raises:
         InputError: the model is invalid.
     """
+    if not model.graph.node:
+        raise InputError(f"{name} holds no operators at all.", "Export or copy it again.")
+    unknown = sorted({node.op_type for node in rc_nodes(model)} - set(OPERATORS))
+    if unknown:
+        raise InputError(
+            f"{name} uses {', '.join(f'rc.{operator}' for operator in unknown)}, which this rc-deploy does not know.",
+            f"It knows {', '.join(f'rc.{operator}' for operator in OPERATORS)}: install the version that wrote it.",
+        )
     bodies = {(function.name, function.overload) for function in model.functions}
     missing = sorted({node.op_type for node in rc_nodes(model) if (node.op_type, node.overload) not in bodies})
     if missing:

@@ -1,4 +1,4 @@
-"""Reading off a graph where its arithmetic rounds, for `rc_deploy.tolerances`."""
+"""Reading off a graph where its arithmetic rounds, for `rc_deploy.tolerances`: for references that are ONNX files."""
 
 from __future__ import annotations
 
@@ -6,44 +6,49 @@ import math
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import TensorProto
+import onnx_ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from rc_deploy.errors import InputError
 from rc_deploy.schema import DOMAIN, GCLU, RESPONSE_CALIBRATION
 from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, Rounding
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 # Operators that only move or select values: they do not round.
 EXACT = {
-    "Abs", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Max", "MaxPool",
+    "Abs", "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Max", "MaxPool",
     "Min", "Neg", "Relu", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 POOLING = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
 _ARITHMETIC = {GCLU.name: GCLU_ARITHMETIC, RESPONSE_CALIBRATION.name: RC_ARITHMETIC}
-_DTYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 
 
 def roundings(model: ModelProto) -> list[Rounding]:
-    """Return the roundings of every node of the model's main graph that rounds; shapes must be inferable."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes, dtypes = _tensors(graph)
-    found = [_rounding(node, shapes, dtypes) for node in graph.node if node.op_type not in EXACT]
-    return [rounding for rounding in found if rounding.variance() > 0]
+    """Return the roundings of every node of the model's main graph that its outputs depend on.
+
+    Args:
+        model: a float32 model whose shapes can be inferred.
+
+    Raises:
+        InputError: a shape that is needed cannot be inferred.
+    """
+    inferred = onnx_ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    RemoveUnusedNodesPass()(inferred)
+    graph = onnx_ir.to_proto(inferred).graph
+    shapes = _shapes(graph)
+    return [_rounding(node, shapes) for node in graph.node if node.op_type not in EXACT]
 
 
-def _rounding(node: NodeProto, shapes: dict[str, list[int]], dtypes: dict[str, str]) -> Rounding:
-    dtype = dtypes.get(node.output[0], "float32")
-    # In a float32 graph the arithmetic below already counts the rounding of the result.
-    narrow = dtype != "float32"
+def _rounding(node: NodeProto, shapes: dict[str, list[int]]) -> Rounding:
     if node.domain == DOMAIN:
-        return Rounding(arithmetic=_ARITHMETIC[node.op_type], stores=int(narrow), dtype=dtype)
+        return Rounding(arithmetic=_ARITHMETIC[node.op_type], stores=1)
     if node.op_type in ("Conv", "Gemm", "MatMul"):
-        return Rounding(reduction=_reduction(node, shapes), stores=2 * narrow, dtype=dtype)
+        return Rounding(reduction=_reduction(node, shapes), stores=2)
     if node.op_type in POOLING:
-        return Rounding(reduction=_pooled(node, shapes), stores=int(narrow), dtype=dtype)
-    return Rounding(arithmetic=int(node.op_type != "Cast"), stores=int(narrow), dtype=dtype)
+        return Rounding(reduction=_pooled(node, shapes), stores=1)
+    return Rounding(arithmetic=1, stores=1)
 
 
 def _reduction(node: NodeProto, shapes: dict[str, list[int]]) -> int:
@@ -72,15 +77,9 @@ def _known(shapes: dict[str, list[int]], name: str) -> list[int]:
     return shapes[name]
 
 
-def _tensors(graph: GraphProto) -> tuple[dict[str, list[int]], dict[str, str]]:
-    """Return shape (0 for a symbolic size) and type of every tensor of the graph, by name."""
+def _shapes(graph: GraphProto) -> dict[str, list[int]]:
+    """Return the shape of every tensor of the graph, by name; 0 stands for a symbolic size."""
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    dtypes = {tensor.name: _DTYPES.get(tensor.data_type, "float32") for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        shapes[value.name] = _shape(value)
-        dtypes[value.name] = _DTYPES.get(value.type.tensor_type.elem_type, "float32")
-    return shapes, dtypes
-
-
-def _shape(value: ValueInfoProto) -> list[int]:
-    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        shapes[value.name] = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return shapes

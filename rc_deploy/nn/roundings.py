@@ -1,0 +1,85 @@
+"""Reading off a PyTorch network where its arithmetic rounds, for `rc_deploy.tolerances`.
+
+One image is run through the network while every operator that PyTorch dispatches is looked at, so that functional
+calls count as modules do. The artefact under test has no part in it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rc_deploy.schema import GCLU, RESPONSE_CALIBRATION
+from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, Rounding
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# Operators that only move, select or make values: they do not round.
+EXACT = {
+    "abs", "cat", "clone", "constant_pad_nd", "copy_", "detach", "empty", "expand", "flatten", "full", "hardtanh",
+    "max_pool2d_with_indices", "neg", "ones", "permute", "relu", "relu_", "select", "slice", "split", "squeeze", "t",
+    "transpose", "unsqueeze", "view", "_unsafe_view", "zeros",
+}  # fmt: skip
+POOLING = {"mean", "avg_pool2d", "_adaptive_avg_pool2d", "sum"}
+# Names under which PyTorch normalises in evaluation mode. Export folds it into the convolution before it, whose
+# rounded weights count already; as float32 arithmetic it is one product and one sum.
+NORMALISATION = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"}
+_OPERATORS = {"gclu": GCLU.name, "response_calibration": RESPONSE_CALIBRATION.name}
+_ARITHMETIC = {GCLU.name: GCLU_ARITHMETIC, RESPONSE_CALIBRATION.name: RC_ARITHMETIC}
+# Where the weight stands among the arguments of an operator that sums products.
+_WEIGHTS = {"convolution": 1, "mm": 1, "addmm": 2, "bmm": 1}
+
+
+def roundings(network: nn.Module, image: Tensor) -> list[Rounding]:
+    """Return the roundings of one forward pass.
+
+    Args:
+        network: in evaluation mode.
+        image: (1, C, H, W), of the network's type.
+    """
+    found: list[Rounding] = []
+    with torch.no_grad(), _Observer(found):
+        network(image)
+    return found
+
+
+class _Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes in `found` what each dispatched operator rounds."""
+
+    def __init__(self, found: list[Rounding]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._found = found
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*arguments, **(options or {}))
+        name = function.overloadpacket.__name__
+        if name not in EXACT:
+            self._found.append(_rounding(function.namespace, name, arguments, result))
+        return result
+
+
+def _rounding(namespace: str, name: str, arguments: tuple[Any, ...], result: Any) -> Rounding:
+    if namespace == "rc" and name in _OPERATORS:
+        return Rounding(arithmetic=_ARITHMETIC[_OPERATORS[name]], stores=1)
+    if name in _WEIGHTS:
+        weight = arguments[_WEIGHTS[name]]
+        reduction = math.prod(weight.shape[1:]) if name == "convolution" else weight.shape[-2]
+        return Rounding(reduction=reduction, stores=2)
+    if name in POOLING:
+        return Rounding(reduction=_pooled(name, arguments, result), stores=1)
+    if name in NORMALISATION:
+        return Rounding(arithmetic=2)
+    return Rounding(arithmetic=1, stores=1)
+
+
+def _pooled(name: str, arguments: tuple[Any, ...], result: Tensor) -> int:
+    """Return how many values one output of a pooling operator averages."""
+    if name == "avg_pool2d":
+        return math.prod(arguments[1]) if len(arguments[1]) == 2 else arguments[1][0] ** 2
+    return int(arguments[0].numel() // max(result.numel(), 1))
