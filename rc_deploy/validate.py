@@ -162,14 +162,26 @@ def _run_both(
 
 
 def _require_same_network(found: Loaded, expected: Loaded) -> None:
-    def essence(spec: InputSpec) -> tuple[object, ...]:
-        return spec.shape, spec.mean, spec.std, spec.classes
-
-    if essence(found.input) != essence(expected.input):
+    if differences := _differences(found.input, expected.input):
         raise InputError(
-            f"{found.path} and {expected.path} do not belong together: {found.input} is not {expected.input}.",
+            f"{found.path} and {expected.path} do not belong together: {'; '.join(differences)}.",
             "Give the checkpoint that the artefact was exported from.",
         )
+
+
+def _differences(found: InputSpec, expected: InputSpec) -> list[str]:
+    """Return in words how two specifications differ; of many class names or channels, only the first that do."""
+    words = []
+    if found.shape != expected.shape:
+        words.append(f"images are {found.shape}, not {expected.shape}")
+    for name in ("mean", "std", "classes"):
+        own, other = getattr(found, name), getattr(expected, name)
+        if len(own) != len(other):
+            words.append(f"{name}: {len(own):,}, not {len(other):,}")
+        elif own != other:
+            index = next(index for index in range(len(own)) if own[index] != other[index])
+            words.append(f"{name}[{index}] is {str(own[index])[:40]!r}, not {str(other[index])[:40]!r}")
+    return words
 
 
 def _criteria(comparison: Comparison, tolerance: Tolerance, options: ValidateOptions) -> tuple[Criterion, ...]:
