@@ -67,7 +67,7 @@ class Manifest:
 
 def path_for(engine: Path) -> Path:
     """Return where the manifest of `engine` lies."""
-    return engine.with_name(engine.name + ".json")
+    return engine.parent / f"{engine.name}.json"
 
 
 def write(manifest: Manifest, engine: Path) -> None:

@@ -11,7 +11,7 @@ import importlib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from rc_deploy.errors import InputError, reason, UnsupportedError
+from rc_deploy.errors import InputError, UnsupportedError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
-def require_outputs(outputs: Sequence[tuple[Path, Kind]], inputs: Iterable[Path]) -> None:
+def require_outputs(
+    outputs: Sequence[tuple[Path, Kind]], inputs: Iterable[Path], hint: str = "Choose another name for the output."
+) -> None:
     """Require that each output can be written and replaces nothing but an earlier file of its own kind.
 
     Args:
         outputs: files to write, and what each will be.
         inputs: files that the command reads, or writes in some other way; an engine brings the files beside it.
+        hint: what to do where one of the outputs is one of them.
 
     Raises:
         OutputError: an output is one of the inputs or named twice, by whatever name or link; it is an artefact of
@@ -34,7 +37,7 @@ def require_outputs(outputs: Sequence[tuple[Path, Kind]], inputs: Iterable[Path]
                 name = "" if str(path) == str(other) else f", {other}"
                 raise OutputError(
                     f"The output {path} would overwrite a file that this command also reads or writes{name}.",
-                    "Choose another name for the output.",
+                    hint,
                 )
         if (found := recognise(path)) not in (None, kind):
             raise OutputError(

@@ -180,7 +180,7 @@ def _differences(found: InputSpec, expected: InputSpec) -> list[str]:
             words.append(f"{name}: {len(own):,}, not {len(other):,}")
         elif own != other:
             index = next(index for index in range(len(own)) if own[index] != other[index])
-            words.append(f"{name}[{index}] is {str(own[index])[:40]!r}, not {str(other[index])[:40]!r}")
+            words.append(f"{name}[{index}] is {own[index]!r:.40}, not {other[index]!r:.40}")
     return words
 
 

@@ -58,13 +58,12 @@ class BuildResult:
 
 def default_output(source: Path, precision: Precision) -> Path:
     """Return where the engine of `source` goes by default: model.onnx -> model.fp16.engine."""
-    return source.with_suffix(f".{precision}.engine")
+    return source.parent / f"{source.stem}.{precision}.engine"
 
 
-def outputs(engine: Path) -> dict[Path, Kind]:
+def outputs(engine: Path) -> tuple[Path, Path, Path]:
     """Return the files that a build of `engine` writes, in order: typed ONNX, engine, manifest."""
-    typed_onnx = engine.parent / f"{engine.stem}.onnx"
-    return {typed_onnx: Kind.ONNX, engine: Kind.ENGINE, manifest.path_for(engine): Kind.MANIFEST}
+    return engine.parent / f"{engine.stem}.onnx", engine, manifest.path_for(engine)
 
 
 def build(
@@ -88,8 +87,12 @@ def build(
         BuildError: the library refuses the graph, or built another precision than the one asked for.
         KeyboardInterrupt: Ctrl-C.
     """
-    typed_path = output.parent / f"{output.stem}.onnx"
-    require_outputs([*outputs(output).items()], [source])
+    typed_path, _, manifest_path = outputs(output)
+    require_outputs(
+        [(typed_path, Kind.ONNX), (output, Kind.ENGINE), (manifest_path, Kind.MANIFEST)],
+        [source],
+        "The typed ONNX and the manifest lie beside the engine: choose another name for it with -o.",
+    )
     source_record = FileRecord.of(require_file(source, "file"))
     model = onnx_model.load(source)
     batch = _batch_range(model, options.batch, source)
@@ -120,7 +123,7 @@ def build(
         rc_deploy=__version__,
         seconds=round(seconds, 3),
     )
-    write_together({typed_path: content, output: compiled.engine, manifest.path_for(output): manifest.content(record)})
+    write_together({typed_path: content, output: compiled.engine, manifest_path: manifest.content(record)})
     return BuildResult(output, typed_path, record, found, compiled.warnings)
 
 

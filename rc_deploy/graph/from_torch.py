@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from rc_deploy import __version__
-from rc_deploy.errors import UnsupportedError, reason
+from rc_deploy.errors import UnsupportedError
 from rc_deploy.graph import bodies
 from rc_deploy.schema import DOMAIN, GCLU, PLUGIN_ATTRIBUTES, RESPONSE_CALIBRATION, VERSION
 
@@ -65,8 +65,9 @@ def onnx_from_module(
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UnsupportedError(
-            f"PyTorch could not export the network: {reason(error.__cause__ or error)}",
+            f"PyTorch could not export the network: {reason}",
             "Networks must be traceable by torch.export: no data-dependent control flow in forward().",
         ) from error
     if program is None:
