@@ -284,7 +284,7 @@ def test_networks_that_differ_are_told_apart_shortly(small_checkpoint: Path, sma
         ({"mean": (0.5, 0.4, 0.31)}, "belong together: mean[2] is 0.3, not 0.31."),
         ({"shape": (3, 8, 8)}, "belong together: images are (3, 16, 16), not (3, 8, 8)."),
     ):
-        checkpoint.save(replace(saved, input=replace(saved.input, **changes)), reference)  # type: ignore[arg-type]
+        checkpoint.save(replace(saved, input=replace(saved.input, **changes)), reference)
         with pytest.raises(InputError) as caught:
             validate(small_onnx, reference, ValidateOptions("random:0"))
         assert words in str(caught.value)
