@@ -92,6 +92,22 @@ def test_while_a_command_runs(tmp_path: Path) -> None:
     assert "Aborted" not in result.stderr
 
 
+def test_where_it_is_ignored_it_stays_ignored(tmp_path: Path) -> None:
+    """A shell's background job."""
+    (tmp_path / "typer.py").write_text(
+        "import os, signal, sys\nos.kill(os.getpid(), signal.SIGINT)\nprint('unharmed')\nsys.exit(0)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "rc_deploy", "doctor"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert (result.returncode, result.stdout) == (0, "unharmed\n"), result.stderr
+
+
 def test_the_entry_point_imports_next_to_nothing() -> None:
     """What is imported before the boundary is in place is where Ctrl-C still gives Python's own traceback."""
     script = (

@@ -24,7 +24,9 @@ def main() -> None:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # as in a shell's background jobs, which Ctrl-C must not reach
+        signal.signal(signal.SIGINT, interrupt)
     try:
         from rc_deploy.cli.app import app
 
