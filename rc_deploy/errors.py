@@ -31,7 +31,7 @@ class InputError(RcDeployError):
 
 
 class OutputError(RcDeployError):
-    """An output could not be written: folder missing or read-only, disk full."""
+    """An output could not be written (folder missing or read-only, disk full), or would replace what must stay."""
 
     exit_code = 4
 

@@ -12,6 +12,7 @@ from rc_deploy.artefacts import Kind
 from rc_deploy.compare import Comparison, compare
 from rc_deploy.condition import condition
 from rc_deploy.errors import InputError
+from rc_deploy.files import require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,11 +124,14 @@ def validate(
 
     Raises:
         InputError: a file or the data cannot be used, or the two networks do not belong together.
+        OutputError: the engine's manifest cannot be written.
         MissingDependencyError: a library that they need is not installed.
     """
     expected = loading.load(reference, options.threads, options.factory)
     found = loading.load(artefact, options.threads, options.factory)
     _require_same_network(found, expected)
+    if found.kind is Kind.ENGINE:
+        require_writable(manifest.path_for(artefact))  # the outcome goes there
     images = data.load(options.data, options.folder, expected.input).head(options.limit)
     with expected.runner, found.runner:
         logits = _run_both(expected, found, images.images, options.batch, on_progress)

@@ -19,6 +19,7 @@ from rc_deploy.export import export
 from rc_deploy.files import atomic_write, require_file, require_writable, sha256, write_bytes, write_together
 from rc_deploy.outputs import require_outputs
 from rc_deploy.specs import Precision
+from rc_deploy.validate import ValidateOptions, validate
 from report_documents import training, validation, write
 
 RunHere = Callable[..., tuple[object, str]]
@@ -309,6 +310,25 @@ def test_manifests_and_results_are_about_the_bytes_that_were_used(place: Path, m
     monkeypatch.setattr("rc_deploy.export.write_bytes", write_and_spoil)
     exported = export(place / "c.pt", place / "new.onnx")
     assert exported.sha256 == original
+
+
+def test_a_manifest_that_cannot_be_written_is_found_before_the_images_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def unwritable(path: Path) -> None:
+        asked.append(path)
+        raise OutputError(f"{path} could not be written.", "")
+
+    def run(*_: object) -> None:
+        raise AssertionError("the images were run")
+
+    monkeypatch.setattr("rc_deploy.validate.require_writable", unwritable)
+    monkeypatch.setattr("rc_deploy.validate._run_both", run)
+    with pytest.raises(OutputError):
+        validate(place / "small.fp16.engine", place / "c.pt", ValidateOptions("random:0"))
+    assert asked == [place / "small.fp16.engine.json"]
 
 
 def test_outputs_of_the_library_are_guarded_too(place: Path) -> None:
