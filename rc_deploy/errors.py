@@ -61,7 +61,7 @@ class ParityError(RcDeployError):
 
 
 class InterruptedBySignalError(RcDeployError):
-    """Interrupted by Ctrl-C (SIGINT); earlier output files are untouched."""
+    """Interrupted by Ctrl-C (SIGINT); each output file is as it was, or complete."""
 
     exit_code = 130
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import stat
 import tempfile
 from contextlib import ExitStack, contextmanager
@@ -205,7 +206,7 @@ def _output_error(path: Path, error: OSError) -> OutputError:
         errno.ENOSPC: "The disk is full: free some space and run the command again.",
         errno.EDQUOT: "Your disk quota is used up: free some space and run the command again.",
         errno.EFBIG: "A limit on file sizes was reached: see `ulimit -f`.",
-        errno.ENOENT: f"Create the folder first: mkdir -p {path.parent}",
+        errno.ENOENT: f"Create the folder first: mkdir -p {shlex.quote(str(path.parent))}",
     }
     hint = hints.get(error.errno or 0, "Choose another place to write to.")
     return OutputError(f"{path} could not be written: {reason}. Any earlier file there is unchanged.", hint)

@@ -41,7 +41,7 @@ def require_outputs(
                 )
         if (found := recognise(path)) not in (None, kind):
             raise OutputError(
-                f"{path} is {found.value}; {kind.value} would replace it.",
+                f"{path} looks like {found.value}; {kind.value} would replace it.",
                 "Choose another name for the output, or move that file away.",
             )
         taken.append(path)

@@ -37,7 +37,7 @@ def run(folder: Path, module: str, body: str, *arguments: str) -> subprocess.Com
 def assert_interrupted(returncode: int | None, stderr: str) -> None:
     assert returncode == 130, stderr
     assert "Traceback" not in stderr
-    assert stderr.strip().splitlines()[-1] == "Interrupted. Earlier output files are untouched."
+    assert stderr.strip().splitlines()[-1] == "Interrupted. Each output file is as it was, or complete."
 
 
 @pytest.mark.parametrize("body", [PLAIN, TURNED], ids=["plain", "turned"])

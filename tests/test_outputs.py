@@ -98,6 +98,25 @@ def test_no_output_overwrites_an_input_or_another_output(command: str, place: Pa
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        "validate m.onnx -r c.pt --data cifar10:test --data-dir {0} --json {1}",
+        "train cifar10-rescnet8 --data {0} -o {1}",
+    ],
+)
+@pytest.mark.parametrize("file", ["test_batch.bin", "batches.meta.txt"])
+def test_no_output_overwrites_the_data(command: str, file: str, place: Path, here: RunHere) -> None:
+    folder = place / "data" / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for name in ("test_batch.bin", "batches.meta.txt"):
+        (folder / name).write_bytes(b"pixels")
+    code, stderr = here(*command.format("data", folder / file).split())
+    assert code == OutputError.exit_code, stderr
+    assert "would overwrite" in stderr
+    assert (folder / file).read_bytes() == b"pixels"
+
+
+@pytest.mark.parametrize(
     ("command", "lost"),
     [
         ("export c.pt small.fp16.engine", "a TensorRT engine"),
@@ -117,7 +136,7 @@ def test_no_output_replaces_another_kind_of_artefact(command: str, lost: str, pl
     before = snapshot(place)
     code, stderr = here(*command.split())
     assert code == OutputError.exit_code, stderr
-    assert f"is {lost}; " in stderr or ("would overwrite" in stderr and "small.fp16.onnx" in command), stderr
+    assert f"looks like {lost}; " in stderr or ("would overwrite" in stderr and "small.fp16.onnx" in command), stderr
     assert snapshot(place) == before
 
 

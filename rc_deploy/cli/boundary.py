@@ -45,7 +45,7 @@ def main() -> None:
 
 def _stop() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
-    sys.stderr.write("Interrupted. Earlier output files are untouched.\n")
+    sys.stderr.write("Interrupted. Each output file is as it was, or complete.\n")
     sys.exit(InterruptedBySignalError.exit_code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -140,7 +141,7 @@ def _require_replaceable(typed_onnx: Path, content: bytes, engine: Path) -> None
         raise OutputError(
             f"The typed ONNX written beside the engine would overwrite {typed_onnx}, which no earlier build of "
             f"{engine} wrote.",
-            f"Move that file away, or choose another name: -o {engine.with_stem(engine.stem + '-2')}",
+            f"Move that file away, or choose another name: -o {shlex.quote(str(engine.with_stem(engine.stem + '-2')))}",
         )
 
 
