@@ -6,13 +6,18 @@ import zipfile
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from rc_deploy.files import require_file
+from rc_deploy import manifest
+from rc_deploy.errors import InputError
+from rc_deploy.files import read_json, require_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 # First bytes of serialised engines: TensorRT writes "ftrt", TensorRT-RTX "vtrt".
 ENGINE_MAGIC = (b"ftrt", b"vtrt")
+# Serialised ONNX starts with the field ir_version; these are the fields that can follow it, but for rare ones.
+_ONNX_START, _ONNX_NEXT = 0x08, b"\x12\x1a\x22\x28\x32\x3a\x42"
+_HEAD = 16
 _ENGINE_ADVICE = "Give the ONNX file that it was built from: its manifest, ENGINE.json, names it."
 _CHECKPOINT_ADVICE = "Export it first: rc-deploy export CHECKPOINT MODEL.onnx"
 
@@ -23,6 +28,9 @@ class Kind(Enum):
     CHECKPOINT = "a checkpoint"
     ONNX = "an ONNX file"
     ENGINE = "a TensorRT engine"
+    MANIFEST = "the manifest of an engine"
+    DOCUMENT = "a JSON document"
+    REPORT = "a report"
 
     @property
     def advice(self) -> str:
@@ -36,14 +44,42 @@ def kind_of(path: Path) -> Kind:
     Raises:
         InputError: the file is missing, empty or unreadable.
     """
-    require_file(path, "file")
-    with path.open("rb") as file:
-        head = file.read(16)
-    if head.startswith(ENGINE_MAGIC):
-        return Kind.ENGINE
+    found = recognise(require_file(path, "file"))
+    if found in (Kind.ENGINE, Kind.CHECKPOINT):
+        return found
+    return Kind.CHECKPOINT if path.suffix in (".pt", ".pth", ".safetensors") else Kind.ONNX
+
+
+def recognise(path: Path) -> Kind | None:
+    """Return the kind of artefact that a file's content shows; None for other files, and where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if head.startswith(ENGINE_MAGIC):
+            return Kind.ENGINE
+        if _holds_weights(path, head):
+            return Kind.CHECKPOINT
+    except OSError:
+        return None
+    if head[:1] == bytes([_ONNX_START]) and head[2:3] and head[2] in _ONNX_NEXT:
+        return Kind.ONNX
+    return _document(path) if head.lstrip()[:1] == b"{" else None
+
+
+def _holds_weights(path: Path, head: bytes) -> bool:
     # Safetensors starts with the length of its header, 8 bytes, then the header, a JSON object.
     safetensors = head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
     # PyTorch's current format is a zip file, its older one a pickle.
-    if safetensors or zipfile.is_zipfile(path) or head.startswith((b"PK", b"\x80\x02")):
-        return Kind.CHECKPOINT
-    return Kind.CHECKPOINT if path.suffix in (".pt", ".pth", ".safetensors") else Kind.ONNX
+    return safetensors or zipfile.is_zipfile(path) or head.startswith((b"PK", b"\x80\x02"))
+
+
+def _document(path: Path) -> Kind | None:
+    try:
+        document = read_json(path, "document")
+    except InputError:
+        return None
+    if document.get("format") == manifest.FORMAT:
+        return Kind.MANIFEST
+    return Kind.DOCUMENT if str(document.get("schema")).startswith("rc-deploy/") else None

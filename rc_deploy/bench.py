@@ -8,6 +8,7 @@ Turns before times settle are not counted either.
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 SCHEMA, SCHEMA_VERSION = "rc-deploy/bench", 1
 SETTLE = 0.005
 LEAST_ROUNDS = 10
+# Values of one batch: 1 GiB as float32, several times that with the noise it is made from and what networks add.
+LARGEST_INPUT = 2**28
 # Warm-up ends when the median of the last WINDOW rounds is within STEADY of the median of the WINDOW before.
 WINDOW, STEADY, LONGEST_WARM_UP = 5, 0.05, 50
 
@@ -127,13 +130,19 @@ def bench(
         on_progress: called with what is being measured and the fraction done, 0 to 1.
 
     Raises:
-        InputError: a file cannot be used, or the artefacts take different inputs.
+        InputError: a file cannot be used, the artefacts take different inputs, or a batch is too large.
         UnsupportedError: an engine, where none can be run.
     """
     loaded = tuple(_load(path, options) for path in artefacts)
     spec = loaded[0].input
     if any(other.input.shape != spec.shape for other in loaded):
         raise InputError("The artefacts take images of different shapes.", "Compare networks for one input.")
+    largest = LARGEST_INPUT // math.prod(spec.shape)
+    if max(options.batches) > largest:
+        raise InputError(
+            f"A batch of {max(options.batches):,} images {spec.shape} would take too much memory.",
+            f"Give batch sizes of at most {largest:,}.",
+        )
     timings: list[Timing] = []
     with ExitStack() as stack:
         runners = [stack.enter_context(artefact.runner) for artefact in loaded]

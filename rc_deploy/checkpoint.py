@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rc_deploy import models
-from rc_deploy.errors import InputError
+from rc_deploy.errors import InputError, reason
 from rc_deploy.files import atomic_write, require_file
 from rc_deploy.optional import require
 from rc_deploy.specs import InputSpec
@@ -117,9 +117,8 @@ def _read_pt(path: Path) -> tuple[Any, Any]:
             "Get it again from its source; rc-deploy reads plain tensors only, as `rc-deploy train` writes them.",
         ) from None
     except Exception as error:  # noqa: BLE001 (damaged bytes make PyTorch's reader fail in any way there is)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"The checkpoint {path} is truncated or corrupt: {reason}.",
+            f"The checkpoint {path} is truncated or corrupt: {reason(error)}.",
             "Copy or train it again; compare its size and sha256sum with the original.",
         ) from None
     if not isinstance(content, dict) or "rc_deploy" not in content:

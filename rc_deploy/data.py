@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rc_deploy.errors import InputError
+from rc_deploy.errors import InputError, reason
 from rc_deploy.files import require_file
 from rc_deploy.optional import require
 
@@ -115,6 +115,17 @@ def load(source: str, folder: Path | None = None, spec: InputSpec | None = None)
     return found
 
 
+def files_of(source: str, folder: Path | None = None) -> list[Path]:
+    """Return the files that `load` would read; none for what comes with a package and for what `load` refuses."""
+    name, _, rest = source.partition(":")
+    if name == "npz":
+        return [Path(rest)]
+    layout = CIFAR.get(name)
+    if layout is None or rest not in layout.files:
+        return []
+    return [cifar_folder(name, folder) / file for file in (*layout.files[rest], layout.names)]
+
+
 def _split(source: str, split: str) -> str:
     if split not in ("train", "test"):
         raise InputError(f"'{source}' names no split.", f"Write {source.partition(':')[0]}:train or :test.")
@@ -151,7 +162,7 @@ def cifar_folder(name: str, folder: Path | None) -> Path:
     layout = CIFAR[name]
     advice = (
         f"Download the binary version from {CIFAR_PAGE}, unpack it so that DIR/{layout.folder}/ exists, and pass "
-        f"--data DIR (or set {DATA_VARIABLE}=DIR)."
+        f"--data-dir DIR (or set {DATA_VARIABLE}=DIR)."
     )
     if root is None:
         raise InputError(f"{name} is not embedded and no folder was given.", advice)
@@ -193,7 +204,7 @@ def _npz(path: Path) -> ImageSet:
             labels = np.asarray(archive["labels"]).astype(np.int64) if "labels" in archive else None
     except (KeyError, ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
         raise InputError(
-            f"{path} is not a NumPy archive with an array `images`: {error}.",
+            f"{path} is not a NumPy archive with an array `images`: {reason(error)}.",
             "Write it with numpy.savez(path, images=uint8 array (N, C, H, W), labels=int array (N,)).",
         ) from None
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:

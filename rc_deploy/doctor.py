@@ -26,7 +26,6 @@ class Check:
 STAGES = {
     "train": ("torch", "sklearn", "kornia"),
     "export": ("torch", "onnxscript", "onnxruntime"),
-    "build --fp16": ("onnxruntime",),
     "validate, bench (ONNX)": ("onnxruntime",),
     "validate, bench (checkpoint)": ("torch",),
     "report": ("matplotlib",),
@@ -37,7 +36,8 @@ def doctor() -> tuple[list[Check], dict[str, Any]]:
     """Return one check per stage and backend, and the facts of the machine."""
     stages = [_stage(name, packages) for name, packages in STAGES.items()]
     backends = [_backend(name) for name in LIBRARIES]
-    return [*stages, *backends, _gpu(), _architectures()], machine.facts()
+    checks = [*stages, *backends, _half(backends), _gpu(), _architectures()]
+    return checks, machine.facts()
 
 
 def _stage(name: str, packages: tuple[str, ...]) -> Check:
@@ -57,10 +57,19 @@ def _backend(name: str) -> Check:
     return Check(f"build --backend {name}", not reason, detail, remedy)
 
 
+def _half(backends: list[Check]) -> Check:
+    """Return whether `build --fp16` works: it converts with ONNX Runtime's tools, then needs a backend that builds."""
+    converts = _stage("build --fp16", ("onnxruntime",))
+    if not converts.works or any(backend.works for backend in backends):
+        return converts
+    return Check(converts.name, False, "no backend builds here", "Install one: see the backends.")
+
+
 def _gpu() -> Check:
     found = driver()
     names = ", ".join(f"{gpu.name} (compute capability {gpu.compute_capability})" for gpu in found.gpus)
-    return Check("run engines on a GPU", False, names or found.problem, "" if names else "Use a machine with one.")
+    unable = f"this version does not run engines yet; found: {names}"
+    return Check("run engines on a GPU", False, unable if names else found.problem)
 
 
 def _architectures() -> Check:

@@ -7,6 +7,12 @@ rc-deploy and keeps its traceback. This module imports nothing of rc_deploy: eve
 
 from __future__ import annotations
 
+import re
+
+# How the stack begins that C++ libraries append to their messages (PyTorch's c10::Error, ONNX Runtime).
+_STACK = re.compile(r"\s*(\(?Exception raised from |frame #\d+: |Stack ?trace:)", re.IGNORECASE)
+_LONGEST_REASON = 300
+
 
 class RcDeployError(Exception):
     """An error with a cause that the user can act on."""
@@ -25,7 +31,7 @@ class InputError(RcDeployError):
 
 
 class OutputError(RcDeployError):
-    """An output could not be written: folder missing or read-only, disk full."""
+    """An output could not be written (folder missing or read-only, disk full), or would replace what must stay."""
 
     exit_code = 4
 
@@ -55,9 +61,15 @@ class ParityError(RcDeployError):
 
 
 class InterruptedBySignalError(RcDeployError):
-    """Interrupted by Ctrl-C (SIGINT); earlier output files are untouched."""
+    """Interrupted by Ctrl-C (SIGINT); each output file is as it was, or complete."""
 
     exit_code = 130
+
+
+def reason(error: BaseException) -> str:
+    """Return what a library's exception says, in one line fit for a message: no C++ stack, no page of detail."""
+    text = " ".join(_STACK.split(str(error), maxsplit=1)[0].split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON].rstrip() + "…"
 
 
 def exit_codes() -> dict[int, str]:

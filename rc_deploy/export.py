@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rc_deploy import __version__, checkpoint, data, tolerances
+from rc_deploy.artefacts import Kind
 from rc_deploy.compare import Comparison, compare
 from rc_deploy.condition import condition
 from rc_deploy.errors import InputError, ParityError
-from rc_deploy.files import require_writable, sha256, write_bytes
+from rc_deploy.files import digest, require_file, sha256, write_bytes
 from rc_deploy.graph import bodies
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.from_torch import DEFAULT_OPSET, onnx_from_module
 from rc_deploy.optional import require
+from rc_deploy.outputs import require_outputs
 from rc_deploy.runners import OnnxRunner, TorchRunner
 from rc_deploy.schema import GCLU, RESPONSE_CALIBRATION
 from rc_deploy.specs import InputSpec, Precision
@@ -77,13 +79,14 @@ def export(source: Path, output: Path, options: ExportOptions = ExportOptions())
 
     Raises:
         InputError: the checkpoint cannot be used.
-        OutputError: `output` cannot be written.
+        OutputError: `output` cannot be written, is `source`, or is another kind of artefact.
         UnsupportedError: PyTorch cannot export the network, or its architecture is unknown.
         ParityError: the graph misses `rc` layers, keeps BatchNorms, or differs from PyTorch.
     """
     start = time.perf_counter()
-    require_writable(output)
+    require_outputs([(output, Kind.ONNX)], [source])
     require("onnxscript", "Export")
+    source_sha256 = sha256(require_file(source, "checkpoint"))
     saved = checkpoint.load(source)
     network = saved.module(options.factory)
     calls = _rc_calls(network, saved.input)
@@ -96,16 +99,17 @@ def export(source: Path, output: Path, options: ExportOptions = ExportOptions())
             arguments=saved.arguments,
             input=saved.input,
             precision=Precision.FP32,
-            checkpoint_sha256=sha256(source),
+            checkpoint_sha256=source_sha256,
         ),
     )
     onnx_model.check(model, "The exported model")
     _check_structure(model, calls)
     comparison, tolerance = _check_parity(model, network, saved.input, options)
-    write_bytes(output, model.SerializeToString(deterministic=True))
+    content = model.SerializeToString(deterministic=True)
+    write_bytes(output, content)
     return ExportResult(
         path=output,
-        sha256=sha256(output),
+        sha256=digest(content),
         nodes=dict(Counter(node.op_type for node in model.graph.node).most_common()),
         rc_layers=dict(calls),
         comparison=comparison,

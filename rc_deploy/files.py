@@ -6,15 +6,33 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shlex
+import stat
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rc_deploy.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+_WORDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO (named pipe)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+# /dev/stdout and its like are links to these; behind them may be a plain file that a shell is writing to.
+_STREAM = re.compile(r"/proc/\w+/fd/\d+")
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of bytes in hand as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def sha256(path: Path) -> str:
@@ -24,26 +42,26 @@ def sha256(path: Path) -> str:
 
 
 def require_file(path: Path, kind: str) -> Path:
-    """Return `path` if it is a readable file that is not empty.
+    """Return `path` if it is a readable plain file that is not empty.
 
     Args:
         path: the file.
         kind: what it should be, e.g. "checkpoint", for the message.
 
     Raises:
-        InputError: missing, a folder, empty or unreadable.
+        InputError: missing, a folder, FIFO, socket or device, empty or unreadable.
     """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a {kind} file.", "Name the file inside it.")
     try:
-        size = path.stat().st_size
+        status = path.stat()  # before it is opened: opening a FIFO would wait for a writer
+        if words := _WORDS.get(stat.S_IFMT(status.st_mode)):
+            raise InputError(f"{path} is {words}, where a {kind} belongs.", "Name a plain file.")
         with path.open("rb"):
             pass
     except FileNotFoundError:
         raise InputError(f"There is no {kind} at {path}.", "Check the path; nothing was read.") from None
     except OSError as error:
         raise InputError(f"The {kind} {path} cannot be read: {error.strerror}.", "Check its permissions.") from None
-    if size == 0:
+    if status.st_size == 0:
         raise InputError(
             f"The {kind} {path} is empty (0 bytes).",
             "An earlier run or copy was probably cut off: make or copy the file again.",
@@ -52,57 +70,115 @@ def require_file(path: Path, kind: str) -> Path:
 
 
 def require_writable(path: Path) -> Path:
-    """Return `path` if a file can be created beside it; called before long work, so that it is not lost.
+    """Return `path` if a plain file can be written there; called before long work, so that it is not lost.
 
     Raises:
-        OutputError: the folder is missing or not writable, or `path` is a folder.
+        OutputError: the folder is missing or not writable, or `path` is something else than a plain file.
     """
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder.", "Name the file to write inside it.")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=_target(path).parent):
             pass
     except OSError as error:
         raise _output_error(path, error) from None
     return path
 
 
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place if the block succeeds, else delete it.
-
-    A failed, full-disk or killed run therefore leaves an earlier `path` as it was.
-
-    Raises:
-        OutputError: the file could not be written or renamed.
-    """
+def _target(path: Path) -> Path:
+    """Return the plain file that `path` names, links followed. Raises OutputError where it names anything else."""
+    place = Path(os.path.realpath(path.parent), path.name)
+    if _STREAM.match(str(place)) or (place.is_symlink() and _STREAM.match(str(place.readlink()))):
+        raise OutputError(f"{path} is a stream, not a plain file.", "Name a plain file; for standard output, --json -")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        words = _WORDS.get(stat.S_IFMT(path.stat().st_mode))
+    except FileNotFoundError:
+        words = None
     except OSError as error:
         raise _output_error(path, error) from None
-    os.close(handle)
+    if words == "a folder":
+        raise OutputError(f"{path} is a folder.", "Name the file to write inside it.")
+    if words:
+        raise OutputError(
+            f"{path} is {words}: only plain files are replaced.", "Name a plain file; for standard output, --json -"
+        )
+    return Path(os.path.realpath(path))
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield a temporary file, which is gone afterwards, and the plain file beside it that it is to become."""
+    target = _target(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        os.close(handle)
+    except OSError as error:
+        raise _output_error(path, error) from None
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        yield temporary, target
     except OSError as error:
         raise _output_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _finish(temporary: Path) -> None:
+    """Bring a written temporary file onto the disk, with the permissions of a new file."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.chmod(0o666 & ~_umask())
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; rename it to `path` if the block succeeds, else delete it.
+
+    A failed, full-disk or killed run therefore leaves an earlier `path` as it was. A link stays a link: what it
+    leads to is replaced.
+
+    Raises:
+        OutputError: the file could not be written or renamed.
+    """
+    with _staged(path) as (temporary, target):
+        yield temporary
+        _finish(temporary)
+        temporary.replace(target)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all are on the disk before the first replaces an earlier one.
+
+    They are replaced in the order given; last goes the file that vouches for the others.
+
+    Raises:
+        OutputError: one of them could not be written. No earlier file was replaced, unless a rename failed.
+    """
+    with ExitStack() as stack:
+        moves = []
+        for path, data in contents.items():
+            temporary, target = stack.enter_context(_staged(path))
+            temporary.write_bytes(data)
+            _finish(temporary)
+            moves.append((path, temporary, target))
+        for path, temporary, target in moves:
+            try:
+                temporary.replace(target)
+            except OSError as error:
+                raise _output_error(path, error) from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically. Raises OutputError."""
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+    write_together({path: data})
+
+
+def json_bytes(document: Any) -> bytes:
+    """Return `document` as indented JSON."""
+    return (json.dumps(document, indent=2) + "\n").encode()
 
 
 def write_json(path: Path, document: Any) -> None:
     """Write `document` to `path` atomically as indented JSON. Raises OutputError."""
-    write_bytes(path, (json.dumps(document, indent=2) + "\n").encode())
+    write_bytes(path, json_bytes(document))
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:
@@ -130,7 +206,7 @@ def _output_error(path: Path, error: OSError) -> OutputError:
         errno.ENOSPC: "The disk is full: free some space and run the command again.",
         errno.EDQUOT: "Your disk quota is used up: free some space and run the command again.",
         errno.EFBIG: "A limit on file sizes was reached: see `ulimit -f`.",
-        errno.ENOENT: f"Create the folder first: mkdir -p {path.parent}",
+        errno.ENOENT: f"Create the folder first: mkdir -p {shlex.quote(str(path.parent))}",
     }
     hint = hints.get(error.errno or 0, "Choose another place to write to.")
     return OutputError(f"{path} could not be written: {reason}. Any earlier file there is unchanged.", hint)

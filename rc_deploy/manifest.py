@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rc_deploy.errors import InputError
-from rc_deploy.files import read_json, sha256, write_json
+from rc_deploy.files import json_bytes, read_json, sha256, write_bytes
 
 FORMAT = "rc-deploy/engine"
 FORMAT_VERSION = 1
@@ -67,12 +67,25 @@ class Manifest:
 
 def path_for(engine: Path) -> Path:
     """Return where the manifest of `engine` lies."""
-    return engine.with_name(engine.name + ".json")
+    return engine.parent / f"{engine.name}.json"
 
 
 def write(manifest: Manifest, engine: Path) -> None:
     """Write the manifest beside its engine. Raises OutputError."""
-    write_json(path_for(engine), {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(manifest)})
+    write_bytes(path_for(engine), content(manifest))
+
+
+def content(manifest: Manifest) -> bytes:
+    """Return the manifest as it stands in its file."""
+    return json_bytes({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(manifest)})
+
+
+def typed_onnx_of(engine: Path) -> FileRecord | None:
+    """Return what the manifest of `engine` says of its typed ONNX, unchecked; None where no manifest says it."""
+    try:
+        return FileRecord(**read_json(path_for(engine), "manifest")["typed_onnx"])
+    except (InputError, KeyError, TypeError):
+        return None
 
 
 def read(engine: Path) -> Manifest:
@@ -81,6 +94,12 @@ def read(engine: Path) -> Manifest:
     Raises:
         InputError: no or damaged manifest, another version's, or a file that is not the one it was written for.
     """
+    if not path_for(engine).exists():
+        raise InputError(
+            f"The engine {engine} has no manifest: there is no {path_for(engine)}.",
+            "An engine is used together with the .json that `rc-deploy build` wrote beside it: copy both, with the "
+            "typed .onnx, or build again.",
+        )
     document = read_json(path_for(engine), "manifest")
     if (document.pop("format", None), document.pop("format_version", None)) != (FORMAT, FORMAT_VERSION):
         raise InputError(

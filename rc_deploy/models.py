@@ -11,7 +11,7 @@ import importlib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from rc_deploy.errors import InputError, UnsupportedError
+from rc_deploy.errors import InputError, UnsupportedError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ def create(architecture: str, arguments: Mapping[str, Any], factory: str | None 
         return make(**arguments)
     except Exception as error:  # noqa: BLE001 (arguments from a file can make a factory fail in any way there is)
         raise InputError(
-            f"Architecture '{architecture}' does not take the arguments {dict(arguments)}: {error}.",
+            f"Architecture '{architecture}' does not take the arguments {dict(arguments)}: {reason(error)}.",
             "The checkpoint is damaged, or of another version of the package that defines the network.",
         ) from None
 

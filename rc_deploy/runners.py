@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from rc_deploy.errors import InputError
+from rc_deploy.errors import InputError, reason
 from rc_deploy.optional import require
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class OnnxRunner:
                 self._model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise InputError(f"ONNX Runtime refuses the model: {error}", "Export it again.") from error
+            raise InputError(f"ONNX Runtime refuses the model: {reason(error)}", "Export it again.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
             raise InputError(
@@ -149,9 +149,8 @@ class OnnxRunner:
         try:
             logits: NDArray[np.float32] = self._session.run(None, {self._input.name: images})[0]
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
             raise InputError(
-                f"ONNX Runtime cannot run the model on images of shape {images.shape}: {reason}",
+                f"ONNX Runtime cannot run the model on images of shape {images.shape}: {reason(error)}",
                 "The file's metadata do not fit its graph: export it again.",
             ) from error
         return logits

@@ -12,6 +12,8 @@ from rc_deploy.errors import InputError
 
 # Values of one image; more, from a damaged file, would only exhaust the memory.
 LARGEST_IMAGE = 2**26
+# Images of one run. Nobody serves more at once, and far larger numbers crash inference libraries.
+LARGEST_BATCH = 65_536
 
 
 class Precision(StrEnum):
@@ -80,9 +82,10 @@ class BatchRange:
         """Return the range written as "MIN:OPT:MAX" or, for one size only, "N". Raises InputError."""
         match = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}):(\d{1,9}))?", text)
         sizes = [int(size or match[1]) for size in match.groups()] if match else [0]
-        if sizes[0] < 1 or sizes != sorted(sizes):
+        if sizes[0] < 1 or sizes != sorted(sizes) or sizes[-1] > LARGEST_BATCH:
             raise InputError(
-                f"'{text}' is not a batch range.", "Write MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, e.g. 1:8:64, or N."
+                f"'{text}' is not a batch range.",
+                f"Write MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX <= {LARGEST_BATCH}, e.g. 1:8:64, or N.",
             )
         return cls(*sizes)
 

@@ -12,6 +12,7 @@ from rc_deploy.artefacts import Kind
 from rc_deploy.compare import Comparison, compare
 from rc_deploy.condition import condition
 from rc_deploy.errors import InputError
+from rc_deploy.files import require_writable
 from rc_deploy.specs import Precision
 
 if TYPE_CHECKING:
@@ -125,12 +126,15 @@ def validate(
     Raises:
         InputError: a file or the data cannot be used, the two networks do not belong together, or nothing can be
             held against this reference.
+        OutputError: the engine's manifest cannot be written.
         MissingDependencyError: a library that they need is not installed.
     """
     expected = loading.load(reference, options.threads, options.factory)
     found = loading.load(artefact, options.threads, options.factory)
     _require_roles(found, expected)
     _require_same_network(found, expected)
+    if found.kind is Kind.ENGINE:
+        require_writable(manifest.path_for(artefact))  # the outcome goes there
     images = data.load(options.data, options.folder, expected.input).head(options.limit)
     roundings = expected.roundings()
     with expected.runner, found.runner:
@@ -179,14 +183,26 @@ def _require_roles(found: Loaded, expected: Loaded) -> None:
 
 
 def _require_same_network(found: Loaded, expected: Loaded) -> None:
-    def essence(spec: InputSpec) -> tuple[object, ...]:
-        return spec.shape, spec.mean, spec.std, spec.classes
-
-    if essence(found.input) != essence(expected.input):
+    if differences := _differences(found.input, expected.input):
         raise InputError(
-            f"{found.path} and {expected.path} do not belong together: {found.input} is not {expected.input}.",
+            f"{found.path} and {expected.path} do not belong together: {'; '.join(differences)}.",
             "Give the checkpoint that the artefact was exported from.",
         )
+
+
+def _differences(found: InputSpec, expected: InputSpec) -> list[str]:
+    """Return in words how two specifications differ; of many class names or channels, only the first that do."""
+    words = []
+    if found.shape != expected.shape:
+        words.append(f"images are {found.shape}, not {expected.shape}")
+    for name in ("mean", "std", "classes"):
+        own, other = getattr(found, name), getattr(expected, name)
+        if len(own) != len(other):
+            words.append(f"{name}: {len(own):,}, not {len(other):,}")
+        elif own != other:
+            index = next(index for index in range(len(own)) if own[index] != other[index])
+            words.append(f"{name}[{index}] is {own[index]!r:.40}, not {other[index]!r:.40}")
+    return words
 
 
 def _criteria(comparison: Comparison, tolerance: Tolerance, options: ValidateOptions) -> tuple[Criterion, ...]:

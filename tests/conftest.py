@@ -14,6 +14,7 @@ import torch
 
 from rc_deploy import checkpoint, models
 from rc_deploy.checkpoint import Checkpoint
+from rc_deploy.cli import main
 from rc_deploy.engine import BuildOptions, build
 from rc_deploy.export import export
 from rc_deploy.specs import InputSpec, Precision
@@ -87,6 +88,20 @@ def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
             timeout=timeout,
             env={**os.environ, "COLUMNS": "200", **environment},
         )
+
+    return run
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[object, str]]:
+    """Run a command in this process: exit code and standard error."""
+
+    def run(*arguments: object) -> tuple[object, str]:
+        monkeypatch.setenv("COLUMNS", "400")
+        monkeypatch.setattr(sys, "argv", ["rc-deploy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, capsys.readouterr().err
 
     return run
 

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
+import typer
 from onnx import numpy_helper
+from typer.main import get_command
 
-from rc_deploy import __version__
-from rc_deploy.errors import ParityError, exit_codes
+from rc_deploy import __version__, checkpoint
+from rc_deploy.cli import commands
+from rc_deploy.cli.app import app
+from rc_deploy.doctor import doctor as diagnose
+from rc_deploy.errors import InputError, ParityError, exit_codes, reason
+from rc_deploy.files import sha256
+from rc_deploy.gpu import Driver, Gpu
+from rc_deploy.validate import ValidateOptions, validate
+from report_documents import validation, write
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+RunHere = Callable[..., tuple[object, str]]
 HEAVY = (
     "torch",
     "onnx",
@@ -122,17 +138,169 @@ def test_every_command_speaks_json(
     cli: Run, small_checkpoint: Path, small_onnx: Path, small_engine: Path, tmp_path: Path
 ) -> None:
     for arguments in (
-        ("export", small_checkpoint, tmp_path / "m.onnx"),
+        ("export", small_checkpoint, tmp_path / "exported.onnx"),
         ("build", small_onnx, "--fp16", "-o", tmp_path / "m.engine"),
         ("validate", small_engine, "-r", small_checkpoint, "--data", "random:0"),
         ("bench", small_onnx, "--batch", "1", "--seconds", "0.1"),
         ("inspect", small_checkpoint),
         ("inspect", small_engine),
+        ("report", tmp_path / "m.engine.json", "-o", tmp_path / "r.html"),
         ("doctor",),
     ):
         result = cli(*arguments, "--json", "-")
         assert result.returncode == 0, result.stderr
         assert isinstance(json.loads(result.stdout), dict), arguments
+
+
+def test_every_command_has_json() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert {"train", "export", "build", "validate", "bench", "report", "inspect", "doctor"} == set(commands)
+    for name, command in commands.items():
+        assert "--json" in {option for parameter in command.params for option in parameter.opts}, name
+
+
+def test_report_says_as_json_what_it_says_to_people(cli: Run, tmp_path: Path) -> None:
+    write(tmp_path, {"v.json": validation()})
+    output = tmp_path / "r.html"
+    result = cli("report", tmp_path / "v.json", "-o", output, "--json", tmp_path / "summary.json")
+    document = json.loads((tmp_path / "summary.json").read_text())
+    assert (document["verdict"], document["passed"]) == ("PASS", True)
+    assert document["rows"][0]["label"] == "PASS"
+    assert document["rows"][0]["value"].split()[0] in result.stdout
+    assert (document["output"], document["sha256"]) == (str(output), sha256(output))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("validate", "m.onnx", "-r", "c.pt", "--data", "random:0", "--min-agreement", "nan"),
+        ("validate", "m.onnx", "-r", "c.pt", "--data", "random:0", "--min-agreement", "101"),
+        ("validate", "m.onnx", "-r", "c.pt", "--data", "random:0", "--max-accuracy-drop", "nan"),
+        ("validate", "m.onnx", "-r", "c.pt", "--data", "random:0", "--max-accuracy-drop", "101"),
+        ("validate", "m.onnx", "-r", "c.pt", "--data", "random:0", "--batch", "65537"),
+        ("bench", "m.onnx", "--seconds", "nan"),
+        ("bench", "m.onnx", "--seconds", "inf"),
+        ("bench", "m.onnx", "--seconds", "-1"),
+        ("bench", "m.onnx", "--threads", str((os.cpu_count() or 1) + 1)),
+        ("export", "c.pt", "m.onnx", "--static-batch", "65537"),
+    ],
+)
+def test_numbers_without_sense_are_wrong_use(arguments: tuple[str, ...], here: RunHere) -> None:
+    code, stderr = here(*arguments)
+    assert code == 2, stderr
+    assert "Invalid value for '--" in stderr
+
+
+def test_nan_is_refused_by_name() -> None:
+    """Also where the framework's own range lets it pass, as older ones do."""
+    with pytest.raises(typer.BadParameter, match="nan is not a number"):
+        commands._number(math.nan)
+    assert commands._number(99.5) == 99.5
+    assert commands._number(None) is None
+
+
+@pytest.mark.parametrize("batch", ["65537", "999999999", "1:8:65537", "9999999999"])
+def test_batches_beyond_reason_are_refused(batch: str, small_onnx: Path, tmp_path: Path, here: RunHere) -> None:
+    """They crash inference libraries, past any handling of errors."""
+    code, stderr = here("build", small_onnx, "--batch", batch, "-o", tmp_path / "m.engine")
+    assert code == InputError.exit_code
+    assert "65536" in stderr
+    code, stderr = here("bench", small_onnx, "--batch", batch.rpartition(":")[2])
+    assert code == InputError.exit_code
+    assert "65,536" in stderr
+
+
+def test_batches_beyond_memory_are_refused(small_onnx: Path, monkeypatch: pytest.MonkeyPatch, here: RunHere) -> None:
+    monkeypatch.setattr("rc_deploy.bench.LARGEST_INPUT", 10 * 3 * 16 * 16)
+    code, stderr = here("bench", small_onnx, "--batch", "1,11", "--seconds", "0")
+    assert code == InputError.exit_code
+    assert "11 images (3, 16, 16) would take too much memory" in stderr
+    assert "at most 10" in stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "cifar10-rescnet8", "-o", "{folder}/new.pt"),
+        ("validate", "{onnx}", "-r", "{onnx}", "--data", "cifar10:test"),
+    ],
+)
+def test_the_option_that_a_hint_names_is_there(
+    arguments: tuple[str, ...], small_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: RunHere
+) -> None:
+    monkeypatch.delenv("RC_DATA", raising=False)
+    filled = [argument.format(onnx=small_onnx, folder=tmp_path) for argument in arguments]
+    code, stderr = here(*filled)
+    assert code == InputError.exit_code
+    assert "pass --data-dir DIR" in stderr
+    code, stderr = here(*filled, "--data-dir", tmp_path)
+    assert code == InputError.exit_code
+    assert f"There is no cifar10 in {tmp_path}" in stderr
+
+
+def test_engine_alone_asks_for_its_manifest(small_engine: Path, tmp_path: Path, here: RunHere) -> None:
+    engine = shutil.copy(small_engine, tmp_path / "m.engine")
+    code, stderr = here("inspect", engine)
+    assert code == InputError.exit_code
+    assert f"The engine {engine} has no manifest: there is no {engine}.json." in stderr
+    assert "that `rc-deploy build` wrote beside it" in stderr
+
+
+def test_next_command_can_be_pasted(cli: Run, small_checkpoint: Path, small_onnx: Path, tmp_path: Path) -> None:
+    for arguments, index in (
+        (("export", small_checkpoint, tmp_path / "it's a model.onnx"), 2),
+        (("build", small_onnx, "-o", tmp_path / ("a b" * 60 + ".engine")), 2),
+    ):
+        result = cli(*arguments)
+        line = next(line for line in result.stdout.splitlines() if line.startswith("next: "))
+        assert shlex.split(line.removeprefix("next: "))[index] == str(arguments[-1])
+
+
+def test_reasons_of_libraries_are_one_line_without_their_stack() -> None:
+    try:
+        torch.zeros(-1)
+    except RuntimeError as error:
+        raised = f"{error}\nException raised from check_size_nonnegative at EmptyTensor.cpp:24\nframe #0: c10::Error"
+        assert reason(RuntimeError(raised)) == str(error).splitlines()[0]
+    assert reason(RuntimeError("one\n  two\nStacktrace:\n at x.cc")) == "one two"
+    assert reason(MemoryError()) == "MemoryError"
+    assert len(reason(ValueError("x" * 10_000))) == 301
+
+
+def test_hostile_arguments_show_no_stack(small_checkpoint: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        replace(checkpoint.load(small_checkpoint), arguments={"num_classes": -1}).module()
+    assert "\n" not in str(caught.value)
+    assert "frame #" not in str(caught.value)
+
+
+def test_networks_that_differ_are_told_apart_shortly(small_checkpoint: Path, small_onnx: Path, tmp_path: Path) -> None:
+    saved = checkpoint.load(small_checkpoint)
+
+    reference = tmp_path / "other.pt"
+    for changes, words in (
+        ({"classes": tuple(f"class {index}" for index in range(1000))}, "belong together: classes: 10, not 1,000."),
+        ({"classes": ("z" * 500, *saved.input.classes[1:])}, f"classes[0] is 'a', not '{'z' * 39}."),
+        ({"mean": (0.5, 0.4, 0.31)}, "belong together: mean[2] is 0.3, not 0.31."),
+        ({"shape": (3, 8, 8)}, "belong together: images are (3, 16, 16), not (3, 8, 8)."),
+    ):
+        checkpoint.save(replace(saved, input=replace(saved.input, **changes)), reference)
+        with pytest.raises(InputError) as caught:
+            validate(small_onnx, reference, ValidateOptions("random:0"))
+        assert words in str(caught.value)
+        assert len(str(caught.value)) < 600
+
+
+def test_doctor_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rc_deploy.doctor.driver", lambda: Driver("13.0", (Gpu("RTX 4090", "8.9"),)))
+    monkeypatch.setattr("rc_deploy.doctor.why_not", lambda _: "it is not installed")
+    checks = {check.name: check for check in diagnose()[0]}
+    assert not checks["run engines on a GPU"].works
+    assert "this version does not run engines yet" in checks["run engines on a GPU"].detail
+    assert "RTX 4090" in checks["run engines on a GPU"].detail
+    assert not checks["build --fp16"].works
+    assert checks["build --fp16"].detail == "no backend builds here"
+    assert checks["build --fp16"].remedy
 
 
 def test_inspect_and_doctor_speak_to_people(

@@ -301,7 +301,7 @@ def test_nothing_to_report(tmp_path: Path) -> None:
 
 def test_never_overwrites_a_document(tmp_path: Path) -> None:
     write(tmp_path, {"v.json": validation()})
-    with pytest.raises(OutputError, match="one of the documents"):
+    with pytest.raises(OutputError, match="would overwrite"):
         build_report([tmp_path], tmp_path / "v.json")
     assert json.loads((tmp_path / "v.json").read_text()) == validation()
 

@@ -15,7 +15,7 @@ LONGEST = 400
 LAYERS = [
     {"errors", "schema", "__init__"},
     {"optional", "files", "specs", "gpu"},
-    {"artefacts", "compare", "manifest", "models", "tolerances"},
+    {"artefacts", "compare", "manifest", "models", "outputs", "tolerances"},
     {"checkpoint", "condition", "data", "nn", "runners"},
     {"graph", "machine"},
     {"engine", "export", "loading"},

@@ -1,4 +1,4 @@
-"""The application, its commands, and the one place where errors become messages and exit codes.
+"""The application and its commands.
 
 Nothing heavy is imported here: `rc-deploy --help` must answer at once.
 """
@@ -6,7 +6,6 @@ Nothing heavy is imported here: `rc-deploy --help` must answer at once.
 from __future__ import annotations
 
 import functools
-import sys
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +13,9 @@ import typer
 
 from rc_deploy import __version__
 from rc_deploy.cli import commands
-from rc_deploy.errors import InterruptedBySignalError, RcDeployError
+from rc_deploy.errors import InterruptedBySignalError
 
 COMMAND_GROUP = "rc_deploy.commands"
-_INTERRUPTED = ("Interrupted. Earlier output files are untouched.", "Run the command again when you are ready.")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +56,7 @@ def _add(name: str, command: Callable[..., None]) -> None:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            raise InterruptedBySignalError(*_INTERRUPTED) from None
+            raise InterruptedBySignalError("Interrupted.") from None
 
     app.command(name)(wrapped)
 
@@ -67,24 +65,3 @@ for _entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda entry: entry.
     _add(_entry.name, _entry.load())
 for _command in commands.ALL:
     _add(_command.__name__, _command)
-
-
-def main() -> None:
-    """Run the command line; the process exits with the code of the error's class."""
-    try:
-        app(standalone_mode=True)
-    except RcDeployError as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        _fail(InterruptedBySignalError(*_INTERRUPTED))
-
-
-def _fail(error: RcDeployError) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(Text("error: ", style="bold red") + Text(str(error), style="default"))
-    if error.hint:
-        console.print(Text("  try: ", style="bold green") + Text(error.hint, style="default"))
-    sys.exit(error.exit_code)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rc_deploy.errors import InputError, ParityError
+from rc_deploy.specs import LARGEST_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+LONGEST_BENCH = 86_400.0  # seconds: a day
+
+
+def _number(value: float | None) -> float | None:
+    """Refuse NaN, which every range lets through."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is not a number.")
+    return value
+
 
 # Options that several commands share.
 Json = Annotated[
@@ -21,7 +34,10 @@ Model = Annotated[
     typer.Option("--model", metavar="MODULE:FACTORY", help="Build the checkpoint's network with this callable."),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="Threads of each library; all processors by default.")
+    int | None,
+    typer.Option(
+        min=1, max=os.cpu_count() or 1, help="Threads of each library; by default, and at most, all processors."
+    ),
 ]
 DataFolder = Annotated[
     Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds CIFAR; RC_DATA by default.")
@@ -34,7 +50,7 @@ def export(
     model: Model = None,
     opset: Annotated[int, typer.Option(min=18, max=23, help="Version of the standard ONNX operators.")] = 20,
     static_batch: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Fix the batch size; symbolic by default.")
+        int | None, typer.Option(min=1, max=LARGEST_BATCH, metavar="N", help="Fix the batch size; symbolic by default.")
     ] = None,
     json: Json = None,
 ) -> None:
@@ -42,7 +58,9 @@ def export(
     from rc_deploy.cli import show
     from rc_deploy.export import ExportOptions
     from rc_deploy.export import export as run
+    from rc_deploy.outputs import require_json
 
+    require_json(json, [checkpoint, output])
     with show.status("Exporting and comparing with PyTorch"):
         result = run(checkpoint, output, ExportOptions(opset=opset, factory=model, static_batch=static_batch))
     show.exported(result, json)
@@ -65,15 +83,18 @@ def build(
     from rc_deploy.cli import show
     from rc_deploy.engine import BuildOptions
     from rc_deploy.engine import build as run
-    from rc_deploy.engine.builder import default_output
+    from rc_deploy.engine.builder import default_output, outputs
+    from rc_deploy.outputs import require_json
     from rc_deploy.specs import BatchRange, Precision
 
     if fp16 and fp32:
         raise InputError("--fp16 and --fp32 exclude each other.", "Give one of them.")
     precision = Precision.FP16 if fp16 else Precision.FP32
     options = BuildOptions(precision, backend, BatchRange.parse(batch) if batch else None)
+    engine = output or default_output(source, precision)
+    require_json(json, [source, *outputs(engine)])
     with show.status("Building") as on_phase:
-        result = run(source, output or default_output(source, options.precision), options, on_phase)
+        result = run(source, engine, options, on_phase)
     show.built(result, json)
 
 
@@ -83,18 +104,25 @@ def validate(
     data: Annotated[str, typer.Option(metavar="SOURCE", help="digits:test, cifar10:test, npz:PATH, random:SEED.")],
     data_folder: DataFolder = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first N images only.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images per run.")] = 250,
+    batch: Annotated[int, typer.Option(min=1, max=LARGEST_BATCH, help="Images per run.")] = 250,
     threads: Threads = None,
     model: Model = None,
-    min_agreement: Annotated[float | None, typer.Option(help="Least top-1 agreement, percent.")] = None,
-    max_accuracy_drop: Annotated[float | None, typer.Option(help="Largest loss of accuracy, points.")] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(min=0, max=100, callback=_number, help="Least top-1 agreement, percent.")
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float | None, typer.Option(min=-100, max=100, callback=_number, help="Largest loss of accuracy, points.")
+    ] = None,
     json: Json = None,
 ) -> None:
     """Hold an artefact against its checkpoint on real data; exit code 8 if it does not compute the same."""
     from rc_deploy.cli import show
+    from rc_deploy.data import files_of
+    from rc_deploy.outputs import require_json
     from rc_deploy.validate import ValidateOptions
     from rc_deploy.validate import validate as run
 
+    require_json(json, [artefact, reference, *files_of(data, data_folder)])
     options = ValidateOptions(data, data_folder, limit, batch, threads, model, min_agreement, max_accuracy_drop)
     with show.progress("Validating") as bar:
         outcome = run(artefact, reference, options, lambda done, total: bar(f"{done:,}/{total:,} images", done / total))
@@ -114,7 +142,9 @@ def validate(
 def bench(
     artefacts: Annotated[list[Path], typer.Argument(help="Checkpoints and ONNX files; the first is the base.")],
     batch: Annotated[str, typer.Option(metavar="N,N,...", help="Batch sizes.")] = "1,8,64",
-    seconds: Annotated[float, typer.Option(min=0, help="Time to spend on each batch size.")] = 5.0,
+    seconds: Annotated[
+        float, typer.Option(min=0, max=LONGEST_BENCH, callback=_number, help="Time to spend on each batch size.")
+    ] = 5.0,
     threads: Threads = None,
     model: Model = None,
     json: Json = None,
@@ -123,24 +153,41 @@ def bench(
     from rc_deploy.bench import BenchOptions
     from rc_deploy.bench import bench as run
     from rc_deploy.cli import show
+    from rc_deploy.outputs import require_json
 
-    if not all(part.isdecimal() and int(part) > 0 for part in batch.split(",")):
-        raise InputError(f"'{batch}' is not a list of batch sizes.", "Write them with commas, e.g. --batch 1,8,64")
-    options = BenchOptions(tuple(int(part) for part in batch.split(",")), seconds, threads, model)
+    require_json(json, artefacts)
+    options = BenchOptions(_batch_sizes(batch), seconds, threads, model)
     with show.progress("Timing") as bar:
         outcome = run(artefacts, options, bar)
     show.benched(outcome, json)
 
 
+def _batch_sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(
+        int(part) if part.isascii() and part.isdecimal() and len(part) < 10 else 0 for part in text.split(",")
+    )
+    if not all(1 <= size <= LARGEST_BATCH for size in sizes):
+        raise InputError(
+            f"'{text}' is not a list of batch sizes from 1 to {LARGEST_BATCH:,}.",
+            "Write them with commas, e.g. --batch 1,8,64",
+        )
+    return sizes
+
+
 def report(
     sources: Annotated[list[Path], typer.Argument(help="JSON files of the other commands, or folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
+    json: Json = None,
 ) -> None:
     """Put training, validation, build and bench results into one self-contained HTML file."""
     from rc_deploy.cli import show
-    from rc_deploy.report import build_report
+    from rc_deploy.files import sha256
+    from rc_deploy.outputs import require_json
+    from rc_deploy.report import build_report, documents
 
-    show.reported(build_report(sources, output), output)
+    require_json(json, [output, *(document.path for document in documents.load(sources).all)])
+    summary = build_report(sources, output)
+    show.reported(summary, output, sha256(output), json)
 
 
 def inspect(
@@ -150,7 +197,9 @@ def inspect(
     """Say what a file holds."""
     from rc_deploy.cli import show
     from rc_deploy.inspection import inspect as run
+    from rc_deploy.outputs import require_json
 
+    require_json(json, [artefact])
     show.inspected(run(artefact), json)
 
 
@@ -158,7 +207,9 @@ def doctor(json: Json = None) -> None:
     """Say what this machine has, what would work on it, and what to install for what would not."""
     from rc_deploy.cli import show
     from rc_deploy.doctor import doctor as run
+    from rc_deploy.outputs import require_json
 
+    require_json(json, [])
     show.diagnosed(*run(), json)
 
 

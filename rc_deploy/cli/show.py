@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -64,7 +65,7 @@ def exported(result: ExportResult, json_to: str | None) -> None:
             "time": f"{result.seconds:.1f} s",
         },
     )
-    _next(f"rc-deploy build {result.path} --fp16")
+    _next("build", str(result.path), "--fp16")
 
 
 def built(result: BuildResult, json_to: str | None) -> None:
@@ -85,7 +86,7 @@ def built(result: BuildResult, json_to: str | None) -> None:
     )
     for warning in result.warnings:
         _out().print(Text(f"warning: {warning}", style="yellow"))
-    _next(f"rc-deploy validate {result.engine} --reference CHECKPOINT --data NAME:test")
+    _next("validate", str(result.engine), "--reference", "CHECKPOINT", "--data", "NAME:test")
 
 
 def validated(outcome: Validation, json_to: str | None) -> None:
@@ -137,8 +138,12 @@ def benched(outcome: Bench, json_to: str | None) -> None:
     _facts("Run by", {loaded.path.name: loaded.runner.name for loaded in outcome.artefacts})
 
 
-def reported(summary: Summary, output: Path) -> None:
+def reported(summary: Summary, output: Path, sha256: str, json_to: str | None) -> None:
     """Show the head of a report."""
+    rows = [{"label": label, "value": value, "passed": passed} for label, value, passed in summary.rows]
+    document = {"verdict": summary.verdict.word, "passed": summary.verdict.passed, "rows": rows}
+    if _as_json({**document, "output": str(output), "sha256": sha256}, json_to):
+        return
     table = Table(title=f"Summary; the whole report is in {output}", title_justify="left", show_header=False)
     for label, value, passed in summary.rows:
         style = {True: "green", False: "bold red", None: "default"}[passed]
@@ -192,8 +197,8 @@ def _facts(title: str, facts: dict[str, str]) -> None:
     _out().print(table)
 
 
-def _next(command: str) -> None:
-    _out().print(Text("next: ", style="green") + Text(command))
+def _next(*arguments: str) -> None:
+    _out().print(Text("next: ", style="green") + Text(shlex.join(("rc-deploy", *arguments))), soft_wrap=True)
 
 
 def _share(value: float, bound: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING
 import onnx.inliner
 
 from rc_deploy import __version__, manifest
+from rc_deploy.artefacts import Kind
 from rc_deploy.engine.library import OnPhase, choose, compile_graph, version
 from rc_deploy.engine.readback import Readback, read_back, require_precision
 from rc_deploy.errors import InputError, OutputError
-from rc_deploy.files import require_writable, write_bytes
+from rc_deploy.files import digest, require_file, sha256, write_together
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.precision import typed
 from rc_deploy.manifest import FileRecord, Manifest
+from rc_deploy.outputs import require_outputs
 from rc_deploy.specs import BatchRange, Precision
 
 if TYPE_CHECKING:
@@ -56,7 +59,12 @@ class BuildResult:
 
 def default_output(source: Path, precision: Precision) -> Path:
     """Return where the engine of `source` goes by default: model.onnx -> model.fp16.engine."""
-    return source.with_suffix(f".{precision}.engine")
+    return source.parent / f"{source.stem}.{precision}.engine"
+
+
+def outputs(engine: Path) -> tuple[Path, Path, Path]:
+    """Return the files that a build of `engine` writes, in order: typed ONNX, engine, manifest."""
+    return engine.parent / f"{engine.stem}.onnx", engine, manifest.path_for(engine)
 
 
 def build(
@@ -65,7 +73,7 @@ def build(
     """Build an engine.
 
     Writes `output`, the typed ONNX beside it (same name, suffix .onnx) and the manifest (`output` + .json), all
-    only after the build and the reading back of its precision succeeded.
+    only after the build and the reading back of its precision succeeded, and all or none.
 
     Args:
         source: ONNX file from `rc-deploy export`.
@@ -75,18 +83,18 @@ def build(
 
     Raises:
         InputError: `source` cannot be used.
-        OutputError: `output` cannot be written.
+        OutputError: `output` or a file beside it cannot be written, or is no earlier build's to be replaced.
         MissingDependencyError, UnsupportedError: the backend is not there or cannot build on this machine.
         BuildError: the library refuses the graph, or built another precision than the one asked for.
         KeyboardInterrupt: Ctrl-C.
     """
-    typed_path = output.with_suffix(".onnx")
-    require_writable(output)
-    if typed_path.resolve() in (source.resolve(), output.resolve()):
-        raise OutputError(
-            f"The typed ONNX written beside the engine would overwrite {typed_path}.",
-            f"Choose another name: -o {default_output(source, options.precision)}",
-        )
+    typed_path, _, manifest_path = outputs(output)
+    require_outputs(
+        [(typed_path, Kind.ONNX), (output, Kind.ENGINE), (manifest_path, Kind.MANIFEST)],
+        [source],
+        "The typed ONNX and the manifest lie beside the engine: choose another name for it with -o.",
+    )
+    source_record = FileRecord.of(require_file(source, "file"))
     model = onnx_model.load(source)
     provenance = onnx_model.provenance(model, str(source))
     onnx_model.require_classifier(model, provenance.input, str(source))
@@ -95,6 +103,7 @@ def build(
     on_phase(f"Converting to {options.precision}")
     graph = typed(model, options.precision, str(source))
     content = graph.SerializeToString(deterministic=True)
+    _require_replaceable(typed_path, content, output)
     onnx_model.check(graph, f"The {options.precision} form of {source}", content)
     # Inlined, because parsers differ in how they treat functions; the inliner makes every name unique.
     flat = onnx.inliner.inline_local_functions(graph).SerializeToString()
@@ -104,12 +113,10 @@ def build(
     found = read_back(compiled)
     require_precision(found, options.precision)
 
-    write_bytes(typed_path, content)
-    write_bytes(output, compiled.engine)
     record = Manifest(
-        engine=FileRecord.of(output),
-        source=FileRecord.of(source),
-        typed_onnx=FileRecord.of(typed_path),
+        engine=FileRecord(output.name, digest(compiled.engine)),
+        source=source_record,
+        typed_onnx=FileRecord(typed_path.name, digest(content)),
         checkpoint_sha256=provenance.checkpoint_sha256,
         backend={"name": library.name, "version": version(library)},
         compute_capabilities=compiled.compute_capabilities,
@@ -119,8 +126,25 @@ def build(
         rc_deploy=__version__,
         seconds=round(seconds, 3),
     )
-    manifest.write(record, output)
+    write_together({typed_path: content, output: compiled.engine, manifest_path: manifest.content(record)})
     return BuildResult(output, typed_path, record, found, compiled.warnings)
+
+
+def _require_replaceable(typed_onnx: Path, content: bytes, engine: Path) -> None:
+    """Require that the file in the typed ONNX's place is the one of the earlier build of this engine, or the same.
+
+    Nobody named that place, so nobody agreed to lose what lies there. Raises OutputError.
+    """
+    if not typed_onnx.exists():
+        return
+    found = sha256(typed_onnx)
+    earlier = manifest.typed_onnx_of(engine)
+    if found != digest(content) and (earlier is None or found != earlier.sha256):
+        raise OutputError(
+            f"The typed ONNX written beside the engine would overwrite {typed_onnx}, which no earlier build of "
+            f"{engine} wrote.",
+            f"Move that file away, or choose another name: -o {shlex.quote(str(engine.with_stem(engine.stem + '-2')))}",
+        )
 
 
 def _batch_range(model: ModelProto, asked: BatchRange | None, source: Path) -> BatchRange:
@@ -128,7 +152,7 @@ def _batch_range(model: ModelProto, asked: BatchRange | None, source: Path) -> B
     fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if not fixed:
         return asked or DEFAULT_BATCH
-    own = BatchRange(fixed, fixed, fixed)
+    own = BatchRange.parse(str(fixed))
     if asked not in (None, own):
         raise InputError(
             f"{source} has the fixed batch size {fixed}; it cannot be built for {asked}.",

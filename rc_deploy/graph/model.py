@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from rc_deploy.artefacts import Kind, kind_of
-from rc_deploy.errors import InputError
+from rc_deploy.errors import InputError, reason
 from rc_deploy.graph.bodies import rc_nodes
 from rc_deploy.schema import OPERATORS
 from rc_deploy.specs import InputSpec, Precision
@@ -60,7 +60,7 @@ def load(path: Path) -> ModelProto:
         model = onnx.load_model_from_string(content)
     except (DecodeError, ValueError, OSError) as error:
         raise InputError(
-            f"The ONNX file {path} is truncated or corrupt: {error}.", "Export or copy it again."
+            f"The ONNX file {path} is truncated or corrupt: {reason(error)}.", "Export or copy it again."
         ) from None
     _require_own_weights(model, path)
     check(model, str(path), content)
@@ -142,8 +142,7 @@ def check(model: ModelProto, name: str, serialised: bytes | None = None) -> None
     try:
         onnx.checker.check_model(model if serialised is None else serialised, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{name} is not a valid ONNX model: {reason}", "Export or copy it again.") from None
+        raise InputError(f"{name} is not a valid ONNX model: {reason(error)}", "Export or copy it again.") from None
 
 
 def set_provenance(model: ModelProto, provenance: Provenance) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rc_deploy.errors import OutputError
-from rc_deploy.files import require_writable, write_bytes
+from rc_deploy.artefacts import Kind
+from rc_deploy.files import write_bytes
+from rc_deploy.outputs import require_outputs
 from rc_deploy.report.decode import clean
 from rc_deploy.report.documents import load
 from rc_deploy.report.page import render
@@ -36,13 +37,11 @@ def build_report(sources: Sequence[Path], output: Path, title: str = DEFAULT_TIT
 
     Raises:
         InputError: no document, or one that is missing, damaged, of another version or not one of ours.
-        OutputError: `output` cannot be written, or is one of the documents.
+        OutputError: `output` cannot be written, is one of the documents, or is an artefact.
         MissingDependencyError: Matplotlib is not installed, and there is something to plot.
     """
-    require_writable(output)
     documents = load(sources)
-    if output.resolve() in {document.path.resolve() for document in documents.all}:
-        raise OutputError(f"{output} is one of the documents to report on.", "Choose another name: -o report.html")
+    require_outputs([(output, Kind.REPORT)], [document.path for document in documents.all])
     summary = summarise(documents)
     write_bytes(output, render(documents, summary, clean(title)).encode())
     return summary

@@ -22,7 +22,8 @@ class Device(StrEnum):
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe (digits, cifar10-rescnet8, ...) or a .toml file.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder with the CIFAR folders; the variable RC_DATA by default.")
+        Path | None,
+        typer.Option("--data", "--data-dir", metavar="DIR", help="Folder that holds CIFAR; RC_DATA by default."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -33,7 +34,9 @@ def train(
     ),
     device: Annotated[Device, typer.Option(help="auto takes CUDA where there is one.")] = Device.AUTO,
     seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="In place of the recipe's seed.")] = None,
-    json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write the results as JSON; - is stdout.")] = None,
+    json: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the outcome as JSON; '-' for standard output.")
+    ] = None,
 ) -> None:
     """Train a network from a recipe and write a checkpoint."""
     from rc_deploy.optional import require

@@ -14,7 +14,10 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from rc_deploy import machine
-from rc_deploy.files import require_writable, write_json
+from rc_deploy.artefacts import Kind
+from rc_deploy.data import files_of
+from rc_deploy.files import write_json
+from rc_deploy.outputs import require_json, require_outputs
 from rc_training import recipe as recipes
 from rc_training.train import train
 
@@ -52,8 +55,10 @@ class TrainOptions:
 def run(options: TrainOptions) -> None:
     """Train as `options` say, with progress on standard error. Raises as `recipe.load` and `train` do."""
     recipe = recipes.load(options.recipe, options.overrides)
-    if options.json not in (None, "-"):
-        require_writable(Path(options.json))
+    splits = (f"{recipe.dataset}:{split}" for split in ("train", "test"))
+    inputs = [recipes.find(options.recipe), *(file for split in splits for file in files_of(split, options.data))]
+    require_outputs([(options.output, Kind.CHECKPOINT)], inputs)
+    require_json(options.json, [options.output, *inputs])
     console = Console(stderr=True)
     with _Display(console) as display:
         checkpoint = train(recipe, options.data, options.output, options.device, options.seed, display.update)

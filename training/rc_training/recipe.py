@@ -124,7 +124,7 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: no such recipe, not TOML, or a key unknown, missing, of the wrong type or out of range.
     """
-    path = _find(reference)
+    path = find(reference)
     try:
         table = tomllib.loads(require_file(path, "recipe").read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -139,7 +139,8 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     return _from_table(path, table)
 
 
-def _find(reference: str) -> Path:
+def find(reference: str) -> Path:
+    """Return the file of a recipe: its own path, or that of the one so named. Raises InputError for other names."""
     if reference.endswith(".toml"):
         return Path(reference)
     known = available()

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from rc_deploy import checkpoint
+from rc_deploy.artefacts import Kind
 from rc_deploy.errors import UnsupportedError
-from rc_deploy.files import require_writable
+from rc_deploy.outputs import require_outputs
 from rc_training.augment import augment
 from rc_training.datasets import DATASETS, normalise
 from rc_training.models import create
@@ -60,13 +61,13 @@ def train(
         epochs, which is optimistic: the test split chose it.
 
     Raises:
-        OutputError: `output` cannot be written; found before training starts.
+        OutputError: `output` cannot be written or is another kind of artefact; found before training starts.
         InputError: the data is missing or damaged, or training diverged; divergence, because its cause and
             remedy are in what was given (the recipe), not in the machine.
         UnsupportedError: "cuda" without a CUDA device.
     """
     start = time.perf_counter()
-    require_writable(output)
+    require_outputs([(output, Kind.CHECKPOINT)], [])
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     place = resolve_device(device)
     dataset = DATASETS[recipe.dataset]
