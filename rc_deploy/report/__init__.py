@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rc_deploy.decode import clean
 from rc_deploy.errors import OutputError
 from rc_deploy.files import require_writable, write_bytes
-from rc_deploy.report.decode import clean
 from rc_deploy.report.documents import load
 from rc_deploy.report.page import render
 from rc_deploy.report.summary import Summary, summarise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from rc_deploy import machine
-from rc_deploy.files import require_writable, write_json
+from rc_deploy.files import json_text, require_writable, write_json
 from rc_training import recipe as recipes
 from rc_training.train import train
 
@@ -59,7 +58,7 @@ def run(options: TrainOptions) -> None:
         checkpoint = train(recipe, options.data, options.output, options.device, options.seed, display.update)
     document = _document(checkpoint, options.output)
     if options.json == "-":
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.write(json_text(document) + "\n")
     elif options.json is not None:
         write_json(Path(options.json), document)
     # With JSON on standard output the summary for people moves over to standard error.
