@@ -7,16 +7,16 @@ that would run code is refused.
 
 from __future__ import annotations
 
-import json
 import pickle
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rc_deploy import models
+from rc_deploy.decode import FormError, decode, parse
 from rc_deploy.errors import InputError, reason
-from rc_deploy.files import atomic_write, require_file
+from rc_deploy.files import atomic_write, json_text, require_file
 from rc_deploy.optional import require
-from rc_deploy.specs import InputSpec
+from rc_deploy.specs import InputSpec  # noqa: TC001 (`decode` reads the annotations of Description)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Description:
+    """A checkpoint's metadata as they are read: everything but the weights."""
+
+    version: int
+    architecture: str
+    arguments: dict[str, Any]
+    input: InputSpec
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ class Checkpoint:
             "recipe": self.recipe,
             "metrics": self.metrics,
         }
-        return json.dumps(document)
+        return json_text(document)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -145,24 +157,25 @@ def _read_safetensors(path: Path) -> tuple[Any, Any]:
 def _from_parts(path: Path, metadata: Any, weights: Any) -> Checkpoint:
     torch = require("torch", "Reading a checkpoint")
     try:
-        document = json.loads(metadata)
-        if document["version"] != FORMAT_VERSION:
+        document = parse(metadata)
+        # Before the rest, which another version may spell differently.
+        version = document.get("version") if isinstance(document, dict) else None
+        if type(version) is int and version != FORMAT_VERSION:
             raise InputError(
-                f"The checkpoint {path} has format version {document['version']}; this rc-deploy reads "
-                f"{FORMAT_VERSION}.",
+                f"The checkpoint {path} has format version {version}; this rc-deploy reads {FORMAT_VERSION}.",
                 "Install the rc-deploy version that wrote it, or train again.",
             )
-        parts = {key: document[key] for key in ("architecture", "arguments", "recipe", "metrics")}
-        spec = document["input"]
-    except (KeyError, TypeError, ValueError) as error:
+        described = vars(decode(Description, document))
+    except FormError as error:
         raise InputError(
-            f"The checkpoint {path} has no valid description of its network ({error!r}).", "Train it again."
+            f"The checkpoint {path} has no valid description of its network: {error}.",
+            "Train it again, or write it with rc_deploy.checkpoint.save.",
         ) from None
-    tensors = isinstance(weights, dict) and all(isinstance(value, torch.Tensor) for value in weights.values())
-    plain = [
-        isinstance(parts["architecture"], str),
-        *(isinstance(parts[key], dict) for key in parts if key != "architecture"),
-    ]
-    if not tensors or not all(plain):
-        raise InputError(f"The checkpoint {path} holds fields of the wrong kind.", "Train it again.")
-    return Checkpoint(input=InputSpec.from_json(spec), weights=weights, **parts)
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+    ):
+        raise InputError(
+            f"The checkpoint {path} holds weights that are not tensors by name.",
+            "Train it again, or write it with rc_deploy.checkpoint.save.",
+        )
+    return Checkpoint(weights=weights, **{key: value for key, value in described.items() if key != "version"})

@@ -7,7 +7,6 @@ A data set is written NAME:SPLIT, e.g. `digits:test` or `cifar10:train`; `npz:PA
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import numpy as np
 from rc_deploy.errors import InputError, reason
 from rc_deploy.files import require_file
 from rc_deploy.optional import require
+from rc_deploy.specs import MOST_CLASSES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,7 +102,7 @@ def load(source: str, folder: Path | None = None, spec: InputSpec | None = None)
     elif name in CIFAR:
         found = _cifar(name, _split(source, rest), folder)
     elif name == "npz" and rest:
-        found = _npz(Path(rest))
+        found = _npz(Path(rest), spec)
     elif name == "random" and rest.isdecimal() and spec is not None:
         found = _noise(int(rest), spec)
     else:
@@ -187,7 +187,7 @@ def _cifar(name: str, split: str, folder: Path | None) -> ImageSet:
             )
         parts.append(np.fromfile(path, np.uint8).reshape(records, width))
     table = np.concatenate(parts)
-    classes = tuple(require_file(place / layout.names, "list of classes").read_text().split())
+    classes = tuple(require_file(place / layout.names, "list of classes").read_text(errors="replace").split())
     labels = table[:, layout.label_bytes - 1].astype(np.int64)
     if labels.max() >= len(classes):
         raise InputError(f"{place} has label {labels.max()} but {len(classes)} classes.", "Unpack the archive again.")
@@ -195,24 +195,46 @@ def _cifar(name: str, split: str, folder: Path | None) -> ImageSet:
     return ImageSet(images, labels, classes)
 
 
-def _npz(path: Path) -> ImageSet:
-    """Arrays `images` (N, C, H, W) uint8 and, if there, `labels` (N,) of a NumPy archive."""
+def _npz(path: Path, spec: InputSpec | None) -> ImageSet:
+    """Arrays `images` (N, C, H, W) uint8 and, if there, `labels` (N,) of a NumPy archive.
+
+    It holds no names of classes: they are those of `spec`, or else numbers.
+    """
     require_file(path, "NumPy archive")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            images = np.asarray(archive["images"])
-            labels = np.asarray(archive["labels"]).astype(np.int64) if "labels" in archive else None
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        images, labels = _npz_arrays(path)
+    except Exception as error:  # noqa: BLE001 (damaged bytes make NumPy's reader fail in any way there is)
         raise InputError(
             f"{path} is not a NumPy archive with an array `images`: {reason(error)}.",
             "Write it with numpy.savez(path, images=uint8 array (N, C, H, W), labels=int array (N,)).",
         ) from None
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
         raise InputError(f"`images` in {path} is {images.dtype} {images.shape}.", "It must be uint8 (N, C, H, W).")
-    if labels is not None and (labels.shape != (len(images),) or labels.min() < 0):
-        raise InputError(f"`labels` in {path} has shape {labels.shape}.", f"It must be ({len(images)},), not negative.")
-    count = int(labels.max()) + 1 if labels is not None else 0
-    return ImageSet(images, labels, tuple(str(index) for index in range(count)))
+    if labels is None:
+        return ImageSet(images, None, spec.classes if spec else ())
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise InputError(
+            f"`labels` in {path} is {labels.dtype} {labels.shape}.",
+            f"They must be whole numbers ({len(images)},), one for each image.",
+        )
+    # Before they become int64: a large uint64 would turn negative.
+    least, largest = int(labels.min()), int(labels.max())
+    if least < 0 or largest >= MOST_CLASSES:
+        raise InputError(
+            f"`labels` in {path} are from {least} to {largest}.",
+            f"They must be places in the list of classes: 0 to {MOST_CLASSES - 1:,}, not negative.",
+        )
+    names = spec.classes if spec else tuple(str(index) for index in range(largest + 1))
+    return ImageSet(images, labels.astype(np.int64), names)
+
+
+def _npz_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return `images` and `labels` of an archive. Raises whatever NumPy raises."""
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise TypeError("it is a single array (.npy)")
+    with archive:
+        return np.asarray(archive["images"]), np.asarray(archive["labels"]) if "labels" in archive else None
 
 
 def _noise(seed: int, spec: InputSpec) -> ImageSet:

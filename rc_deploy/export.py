@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rc_deploy import __version__, checkpoint, data, tolerances
+from rc_deploy import __version__, checkpoint, data, models, tolerances
 from rc_deploy.artefacts import Kind
 from rc_deploy.compare import Comparison, compare
 from rc_deploy.condition import condition
@@ -78,7 +78,7 @@ def export(source: Path, output: Path, options: ExportOptions = ExportOptions())
         options: how.
 
     Raises:
-        InputError: the checkpoint cannot be used.
+        InputError: the checkpoint cannot be used, or its network does not give one logit per class.
         OutputError: `output` cannot be written, is `source`, or is another kind of artefact.
         UnsupportedError: PyTorch cannot export the network, or its architecture is unknown.
         ParityError: the graph misses `rc` layers, keeps BatchNorms, or differs from PyTorch.
@@ -119,9 +119,11 @@ def export(source: Path, output: Path, options: ExportOptions = ExportOptions())
 
 
 def _rc_calls(network: nn.Module, spec: InputSpec) -> Counter[str]:
-    """Count the calls that one forward pass makes of our modules: a module may be called more than once."""
-    import torch
+    """Count the calls that one forward pass makes of our modules: a module may be called more than once.
 
+    Raises:
+        InputError: the network cannot be run on what its checkpoint says it takes, or gives something else than logits.
+    """
     from rc_deploy import nn as rc
 
     calls: Counter[str] = Counter()
@@ -132,11 +134,40 @@ def _rc_calls(network: nn.Module, spec: InputSpec) -> Counter[str]:
         for kind, name in kinds.items()
         if isinstance(module, kind)
     ]
-    with torch.inference_mode():
-        network(torch.zeros(1, *spec.shape))
+    _require_logits(_run_once(network, spec), spec)
     for handle in handles:
         handle.remove()
     return calls
+
+
+def _run_once(network: nn.Module, spec: InputSpec) -> object:
+    """Return what a network gives for one image of zeros."""
+    import torch
+
+    images = torch.zeros(1, *spec.shape)
+    try:
+        with torch.inference_mode():
+            return network(images)
+    except Exception as error:
+        raise InputError(
+            f"The network cannot be run on images of shape {tuple(images.shape)}: {models.failure(error)}.",
+            "Its forward must take one tensor (N, C, H, W), of the shape that the checkpoint says.",
+        ) from error
+
+
+def _require_logits(output: object, spec: InputSpec) -> None:
+    """Require one tensor (1, K), with a logit for each of the K classes that the checkpoint names."""
+    from torch import Tensor
+
+    count = len(spec.classes)
+    if isinstance(output, Tensor) and output.shape == (1, count):
+        return
+    found = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    raise InputError(
+        f"For one image the network gives {found}; it must give one tensor (N, K), here (1, {count}).",
+        f"Its checkpoint names {count:,} classes: save one whose input.classes has a name for each logit, or wrap the "
+        f"network in a factory that returns its logits alone: --model module:factory.",
+    )
 
 
 def _check_structure(model: ModelProto, calls: Counter[str]) -> None:

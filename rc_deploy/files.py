@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -172,13 +173,18 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def json_bytes(document: Any) -> bytes:
-    """Return `document` as indented JSON."""
-    return (json.dumps(document, indent=2) + "\n").encode()
+    """Return `document` as the bytes of a file of indented JSON."""
+    return (json_text(document) + "\n").encode()
 
 
 def write_json(path: Path, document: Any) -> None:
     """Write `document` to `path` atomically as indented JSON. Raises OutputError."""
     write_bytes(path, json_bytes(document))
+
+
+def json_text(document: Any) -> str:
+    """Return `document` as indented JSON; null stands for a number that is not finite, which JSON cannot write."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False)
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:
@@ -191,6 +197,14 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputError(f"The {kind} {path} does not hold a JSON object.", "Make the file again.")
     return document
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _umask() -> int:

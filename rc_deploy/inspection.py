@@ -68,8 +68,8 @@ def _onnx(path: Path) -> Inspection:
     }
     try:
         provenance = onnx_model.provenance(model, str(path))
-    except InputError:
-        return Inspection(f"ONNX, not written by rc-deploy: {len(model.graph.node)} nodes", details)
+    except InputError as error:
+        return Inspection(f"ONNX of {len(model.graph.node)} nodes. {error}", details)
     details["provenance"] = {**vars(provenance), "input": provenance.input.to_json()}
     verdict = f"{provenance.precision} ONNX of {provenance.architecture}: {len(model.graph.node)} nodes, "
     return Inspection(verdict + f"{sum(rc_nodes.values())} of them rc operators with bodies", details)

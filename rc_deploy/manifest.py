@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rc_deploy.decode import FormError, decode
 from rc_deploy.errors import InputError
 from rc_deploy.files import json_bytes, read_json, sha256, write_bytes
 
@@ -60,6 +61,12 @@ class Manifest:
     plugins: list[dict[str, str]] = field(default_factory=list)
     proven: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not {"name", "version"} <= self.backend.keys():
+            raise ValueError("'backend' lacks 'name' or 'version'")
+        if not isinstance(self.precision.get("asked"), str):
+            raise ValueError("'precision.asked' is not text")
+
     def with_proof(self, name: str, proof: dict[str, Any]) -> Manifest:
         """Return the manifest with one more thing proven."""
         return replace(self, proven={**self.proven, name: proof})
@@ -101,23 +108,29 @@ def read(engine: Path) -> Manifest:
             "typed .onnx, or build again.",
         )
     document = read_json(path_for(engine), "manifest")
-    if (document.pop("format", None), document.pop("format_version", None)) != (FORMAT, FORMAT_VERSION):
+    if (document.get("format"), document.get("format_version")) != (FORMAT, FORMAT_VERSION):
         raise InputError(
             f"{path_for(engine)} is not a manifest of this version of rc-deploy.", "Build the engine again."
         )
     try:
-        for key in ("engine", "source", "typed_onnx"):
-            document[key] = FileRecord(**document[key])
-        manifest = Manifest(**document)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"The manifest {path_for(engine)} is damaged: {error}.", "Build the engine again.") from None
+        manifest = decode(Manifest, document)
+    except FormError as error:
+        raise InputError(
+            f"The manifest {path_for(engine)} is damaged: {error}.",
+            "Build the engine again: rc-deploy build MODEL.onnx",
+        ) from None
     for record in (replace(manifest.engine, name=engine.name), manifest.typed_onnx):
         _check(engine.parent, record)
     return manifest
 
 
 def _check(folder: Path, record: FileRecord) -> None:
-    path = folder / Path(record.name).name  # never outside the engine's own folder
+    if Path(record.name).name != record.name:
+        raise InputError(
+            f"The engine's manifest names {record.name!r}, which is not a file in its folder.",
+            "Build the engine again.",
+        )
+    path = folder / record.name
     if not path.is_file():
         raise InputError(f"{path}, which the engine's manifest names, is missing.", "Build the engine again.")
     if sha256(path) != record.sha256:

@@ -8,7 +8,10 @@ is, is decided by what is installed, or by the user through `--model module:fact
 from __future__ import annotations
 
 import importlib
+import sysconfig
+import traceback
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rc_deploy.errors import InputError, UnsupportedError, reason
@@ -19,6 +22,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 GROUP = "rc_deploy.models"
+# Where lines of code lie that a user cannot mend: rc-deploy, Python itself, installed packages.
+_NOT_THEIRS = (
+    f"{Path(__file__).parent}/",
+    "<frozen ",
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
 
 
 def create(architecture: str, arguments: Mapping[str, Any], factory: str | None = None) -> nn.Module:
@@ -31,19 +40,38 @@ def create(architecture: str, arguments: Mapping[str, Any], factory: str | None 
 
     Raises:
         UnsupportedError: no installed package offers that name.
-        InputError: the factory cannot be imported, or a registered one does not take these arguments.
+        InputError: the factory cannot be imported, fails on these arguments, or makes no network.
     """
-    if factory:
-        # The user's own code: what it raises is theirs to see whole.
-        return _import_factory(factory)(**arguments)
-    make = _find(architecture)
+    from torch import nn
+
+    make = _import_factory(factory) if factory else _find(architecture)
     try:
-        return make(**arguments)
-    except Exception as error:  # noqa: BLE001 (arguments from a file can make a factory fail in any way there is)
+        network = make(**arguments)
+    except (Exception, SystemExit) as error:
+        if factory:
+            raise InputError(
+                f"--model {factory} failed on the checkpoint's arguments {dict(arguments)}: {failure(error)}.",
+                "Correct the factory: it must take these as keyword arguments and return a torch.nn.Module.",
+            ) from error
         raise InputError(
             f"Architecture '{architecture}' does not take the arguments {dict(arguments)}: {reason(error)}.",
             "The checkpoint is damaged, or of another version of the package that defines the network.",
         ) from None
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"{f'--model {factory}' if factory else f'Architecture {architecture!r}'} made a "
+            f"{type(network).__name__}, not a network.",
+            "Its factory must return a torch.nn.Module.",
+        )
+    return network
+
+
+def failure(error: BaseException) -> str:
+    """Return what someone else's code raised, and where: its own line, not the libraries' that it called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
+    place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+    return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"
 
 
 def available() -> dict[str, Callable[..., nn.Module]]:
@@ -69,8 +97,11 @@ def _import_factory(name: str) -> Callable[..., nn.Module]:
     module, _, attribute = name.partition(":")
     try:
         factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
-            f"--model {name} cannot be imported: {error}.", "Write it as package.module:callable."
-        ) from None
+            f"--model {name} cannot be imported: {failure(error)}.",
+            "Write it as package.module:callable, and make sure that `python -c 'import package.module'` works.",
+        ) from error
+    if not callable(factory):
+        raise InputError(f"--model {name} names a {type(factory).__name__}, not a callable.", "Name a factory.")
     return factory

@@ -1,4 +1,4 @@
-"""What a network takes and what a build is asked for: small immutable records with checked JSON forms."""
+"""What a network takes and what a build is asked for: small immutable records that check themselves."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 from rc_deploy.errors import InputError
 
-# Values of one image; more, from a damaged file, would only exhaust the memory.
+# Values of one image; more, from a damaged file, would only exhaust the memory. The same holds for classes.
 LARGEST_IMAGE = 2**26
 # Images of one run. Nobody serves more at once, and far larger numbers crash inference libraries.
 LARGEST_BATCH = 65_536
+MOST_CLASSES = 2**20
+# Pixels are scaled to [0, 1]: beyond these, normalised images would not be numbers in float32.
+SMALLEST_STD, LARGEST_MEAN = 1e-6, 1e6
 
 
 class Precision(StrEnum):
@@ -40,33 +43,21 @@ class InputSpec:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        channels = self.shape[0]
         if len(self.shape) != 3 or min(self.shape) < 1 or math.prod(self.shape) > LARGEST_IMAGE:
             raise ValueError(
                 f"shape must be three positive numbers (C, H, W) of at most {LARGEST_IMAGE:,} values, not {self.shape}"
             )
-        if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
-            raise ValueError(f"mean and std must hold {channels} values each, std positive ones")
-        if not self.classes:
-            raise ValueError("there must be at least one class")
+        channels = self.shape[0]
+        if len(self.mean) != channels or not all(abs(value) <= LARGEST_MEAN for value in self.mean):
+            raise ValueError(f"mean must hold {channels} numbers between -{LARGEST_MEAN:g} and {LARGEST_MEAN:g}")
+        if len(self.std) != channels or not all(SMALLEST_STD <= value <= LARGEST_MEAN for value in self.std):
+            raise ValueError(f"std must hold {channels} numbers from {SMALLEST_STD:g} to {LARGEST_MEAN:g}")
+        if not 1 <= len(self.classes) <= MOST_CLASSES:
+            raise ValueError(f"there must be 1 to {MOST_CLASSES:,} classes, not {len(self.classes):,}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: Any) -> InputSpec:
-        """Return the record that `to_json` wrote. Raises InputError where `document` is not one."""
-        try:
-            c, h, w = (int(size) for size in document["shape"])
-            return cls(
-                shape=(c, h, w),
-                mean=tuple(float(value) for value in document["mean"]),
-                std=tuple(float(value) for value in document["std"]),
-                classes=tuple(str(name) for name in document["classes"]),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"The input specification is not valid: {error}.", "Export or train again.") from None
 
 
 @dataclass(frozen=True)

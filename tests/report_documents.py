@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+# SHA-256 of the made-up files; what a validation with a note is about is the engine.
+CHECKPOINT, SOURCE, TYPED, ENGINE = ("c" * 64, "b" * 64, "f" * 64, "e" * 64)
+
 MACHINE: dict[str, Any] = {
     "created": "2001-02-03T04:05:06+00:00",
     "rc_deploy": "0.0.test",
@@ -29,7 +32,7 @@ def validation(precision: str = "fp16", *, error: float = 0.002, note: str = "")
         "artefact": {
             "path": f"made/up.{precision}.onnx",
             "kind": "engine" if note else "onnx",
-            "sha256": "a" * 64,
+            "sha256": ENGINE if note else SOURCE if precision == "fp32" else TYPED,
             "precision": precision,
             "runner": "Test Runtime",
             "note": note,
@@ -37,7 +40,7 @@ def validation(precision: str = "fp16", *, error: float = 0.002, note: str = "")
         "reference": {
             "path": "made/up.pt",
             "kind": "checkpoint",
-            "sha256": "c" * 64,
+            "sha256": CHECKPOINT,
             "precision": "fp32",
             "runner": "Test Torch",
             "note": "",
@@ -71,10 +74,10 @@ def validation(precision: str = "fp16", *, error: float = 0.002, note: str = "")
 
 def bench() -> dict[str, Any]:
     """Return a made-up benchmark of two artefacts at two batch sizes."""
-    names = (("made/up.pt", "checkpoint", "fp32"), ("made/up.fp16.onnx", "onnx", "fp16"))
+    subjects = (("made/up.pt", CHECKPOINT, "checkpoint", "fp32"), ("made/up.fp16.onnx", TYPED, "onnx", "fp16"))
     artefacts = [
-        {"path": path, "sha256": "a" * 64, "kind": kind, "precision": precision, "runner": "Test Runtime"}
-        for path, kind, precision in names
+        {"path": path, "sha256": sha256, "kind": kind, "precision": precision, "runner": "Test Runtime"}
+        for path, sha256, kind, precision in subjects
     ]
     timings = [
         {
@@ -120,10 +123,10 @@ def manifest() -> dict[str, Any]:
     return {
         "format": "rc-deploy/engine",
         "format_version": 1,
-        "engine": {"name": "up.fp16.engine", "sha256": "e" * 64},
-        "source": {"name": "up.onnx", "sha256": "b" * 64},
-        "typed_onnx": {"name": "up.fp16.onnx", "sha256": "f" * 64},
-        "checkpoint_sha256": "c" * 64,
+        "engine": {"name": "up.fp16.engine", "sha256": ENGINE},
+        "source": {"name": "up.onnx", "sha256": SOURCE},
+        "typed_onnx": {"name": "up.fp16.onnx", "sha256": TYPED},
+        "checkpoint_sha256": CHECKPOINT,
         "backend": {"name": "tensorrt-rtx", "version": "0.0.0"},
         "compute_capabilities": ["8.6", "8.9"],
         "batch": "1:8:64",

@@ -115,6 +115,10 @@ def test_manifest_cannot_point_outside_its_folder(small_engine: Path, tmp_path: 
     engine = tmp_path / small_engine.name
     engine.write_bytes(small_engine.read_bytes())
     manifest.path_for(engine).write_text(json.dumps(document))
+    with pytest.raises(InputError, match="is not a file in its folder"):
+        manifest.read(engine)
+    document["typed_onnx"]["name"] = "absent.onnx"
+    manifest.path_for(engine).write_text(json.dumps(document))
     with pytest.raises(InputError, match="is missing"):
         manifest.read(engine)
 

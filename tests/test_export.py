@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,10 @@ def test_wrong_body_is_not_written(
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
+# The networks below give a logit per channel.
+THREE_CLASSES = replace(SPEC, classes=("a", "b", "c"))
+
+
 class Inlined(nn.Module):
     """Computes a GCLU without our module: one node that no layer accounts for."""
 
@@ -188,7 +193,7 @@ def test_networks_that_cannot_be_exported(
     network: type[nn.Module], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "net.pt"
-    checkpoint.save(Checkpoint("custom", {}, SPEC, network().state_dict()), path)
+    checkpoint.save(Checkpoint("custom", {}, THREE_CLASSES, network().state_dict()), path)
     factory = f"{network.__module__}:{network.__qualname__}"
     with pytest.raises(error, match=message):
         export(path, tmp_path / "net.onnx", ExportOptions(factory=factory))
@@ -205,6 +210,6 @@ def test_module_called_twice_counts_twice() -> None:
             return self.act(self.act(x)).mean((2, 3))  # type: ignore[no-any-return]
 
     network = Twice().eval()
-    calls = export_module._rc_calls(network, SPEC)
-    model = onnx_from_module(network, SPEC)
+    calls = export_module._rc_calls(network, THREE_CLASSES)
+    model = onnx_from_module(network, THREE_CLASSES)
     assert calls == Counter(node.op_type for node in bodies.rc_nodes(model)) == {"GCLU": 2}

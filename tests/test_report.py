@@ -333,7 +333,7 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (words.number(0.0), "0"),
         (words.number(1.34e-6).replace("\xa0", " "), "1.34 \N{MULTIPLICATION SIGN} 10⁻⁶"),
         (words.number(12300.0), "12,300"),
-        (words.number(math.nan), "not a number"),
+        (words.number(math.nan), "not finite"),
         (words.seconds(725.0), "12 min 5 s"),
         (words.shorten("a" * 50 + ".onnx", 20), "aaaaaa…aaaaaaaa.onnx"),
         (words.moment("2001-02-03T04:05:06+00:00"), "2001-02-03 04:05 UTC"),

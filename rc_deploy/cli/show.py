@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from rc_deploy.files import write_json
+from rc_deploy.files import json_text, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +25,9 @@ if TYPE_CHECKING:
     from rc_deploy.inspection import Inspection
     from rc_deploy.report import Summary
     from rc_deploy.validate import Validation
+
+# Names of classes and the like: so many are shown, --json has them all.
+MOST_ITEMS = 12
 
 
 @contextmanager
@@ -177,8 +178,7 @@ def diagnosed(checks: list[Check], facts: dict[str, Any], json_to: str | None) -
 def _as_json(document: dict[str, Any], target: str | None) -> bool:
     """Write `document` where --json says; return whether it took the place of the tables."""
     if target == "-":
-        json.dump(document, sys.stdout, indent=2)
-        print()
+        print(json_text(document))
     elif target is not None:
         write_json(Path(target), document)
     return target == "-"
@@ -202,6 +202,8 @@ def _next(*arguments: str) -> None:
 
 
 def _share(value: float, bound: float) -> str:
+    if not bound:  # logits that are all zero
+        return f"{value:.3g}; rounding explains none"
     return f"{value:.3g}, {value / bound:.0%} of the {bound:.3g} that rounding explains"
 
 
@@ -213,5 +215,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={_plain(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_plain(item) for item in value)
+        shown = ", ".join(_plain(item) for item in value[:MOST_ITEMS])
+        return shown if len(value) <= MOST_ITEMS else f"{shown}, … ({len(value):,} in all)"
     return str(value)

@@ -12,10 +12,11 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from rc_deploy.artefacts import Kind, kind_of
+from rc_deploy.decode import FormError, decode, parse
 from rc_deploy.errors import InputError, reason
 from rc_deploy.graph.bodies import rc_nodes
 from rc_deploy.schema import OPERATORS
-from rc_deploy.specs import InputSpec, Precision
+from rc_deploy.specs import InputSpec, Precision  # noqa: TC001 (`decode` reads the annotations of Provenance)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,12 +162,12 @@ def provenance(model: ModelProto, name: str) -> Provenance:
             "Export it with rc-deploy, or give a checkpoint as the reference.",
         )
     try:
-        document = json.loads(text)
-        document["input"] = InputSpec.from_json(document["input"])
-        document["precision"] = Precision(document["precision"])
-        return Provenance(**document)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"The metadata of {name} are damaged: {error}.", "Export it again.") from None
+        return decode(Provenance, parse(text))
+    except FormError as error:
+        raise InputError(
+            f"The metadata of {name} are damaged: {error}.",
+            "Export it again: rc-deploy export CHECKPOINT MODEL.onnx",
+        ) from None
 
 
 def input_name(model: ModelProto) -> str:

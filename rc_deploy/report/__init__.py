@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rc_deploy.artefacts import Kind
+from rc_deploy.decode import clean
 from rc_deploy.files import write_bytes
 from rc_deploy.outputs import require_outputs
-from rc_deploy.report.decode import clean
 from rc_deploy.report.documents import load
 from rc_deploy.report.page import render
 from rc_deploy.report.summary import Summary, summarise

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rc_deploy import bench, manifest, validate
+from rc_deploy.decode import FormError, clean, cleaned, decode
 from rc_deploy.errors import InputError
 from rc_deploy.files import read_json, sha256
-from rc_deploy.report.decode import FormError, clean, decode
 from rc_deploy.report.records import Bench, Build, Training, Validation
 
 if TYPE_CHECKING:
@@ -163,12 +163,13 @@ def _read(path: Path, named: bool) -> Document | None:
             f"{path} is JSON, but not a document that a report is made from.",
             "Name what train, validate or bench wrote with --json, or the .json that build wrote beside an engine.",
         )
-    if (version := content.get(f"{kind.key}_version")) != kind.version:
-        raise InputError(
-            f"The {kind.title} {path} has version {version!r}; this rc-deploy reads version {kind.version}.",
-            f"Make it again: {kind.command}",
-        )
     try:
+        content = cleaned(content)
+        if (version := content.get(f"{kind.key}_version")) != kind.version:
+            raise InputError(
+                f"The {kind.title} {path} has version {version!r}; this rc-deploy reads version {kind.version}.",
+                f"Make it again: {kind.command}",
+            )
         return Document(path, sha256(path), kind, decode(kind.record, content))
     except FormError as error:
         raise InputError(f"The {kind.title} {path} is damaged: {error}.", f"Make it again: {kind.command}") from None

@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from rc_deploy.report.decode import clean
+from rc_deploy.decode import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

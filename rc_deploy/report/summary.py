@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rc_deploy.report import coverage
 from rc_deploy.report.words import count, number, percent, setting, share
 
 if TYPE_CHECKING:
@@ -85,9 +86,28 @@ def _verdict(documents: Documents) -> Verdict:
         hidden = len(sentences) - MOST_FAILURES
         more = (f"{count(hidden, 'more validation')} failed.",) if hidden > 0 else ()
         return Verdict("FAIL", (*sentences[:MOST_FAILURES], *more), False)
-    if documents.validations:
-        return Verdict("PASS", tuple(_success(documents.validations)), True)
-    return Verdict("NOT VALIDATED", tuple(_nothing(documents)), None)
+    if not documents.validations:
+        return Verdict("NOT VALIDATED", tuple(_nothing(documents)), None)
+    if unproven := coverage.unproven(documents):
+        return Verdict("NOT VALIDATED", tuple(_uncovered(unproven, documents.validations)), None)
+    return Verdict("PASS", (*_success(documents.validations), *_on_record(documents)), True)
+
+
+def _uncovered(builds: tuple[Build, ...], validations: tuple[Validation, ...]) -> Iterator[str]:
+    names = ", ".join(f"{build.engine.name} (SHA-256 {build.engine.sha256[:12]}…)" for build in builds)
+    yield f"No validation is about {names}: whether it computes what it should is not shown."
+    others = dict.fromkeys(item.artefact.name for item in validations)
+    passed = "The validation given passed, but is" if len(validations) == 1 else "The validations given passed, but are"
+    yield f"{passed} about other files: {', '.join(others)}."
+
+
+def _on_record(documents: Documents) -> Iterator[str]:
+    """Yield what is known of engines from their manifests alone."""
+    for build in documents.builds:
+        proof = build.proven.validation
+        if proof is not None and not coverage.validated(build, documents):
+            images = count(proof.images, "image")
+            yield f"That {build.engine.name} passed, on {images}, is on record in its manifest only."
 
 
 def _success(validations: tuple[Validation, ...]) -> Iterator[str]:
@@ -149,6 +169,9 @@ def _notes(documents: Documents) -> Iterator[tuple[str, str]]:
         proof = build.proven.validation
         if proof is not None and proof.note:
             noted[build.engine.name, proof.note] = None
+    # Without any validation the verdict says as much of everything.
+    for subject in coverage.only_timed(documents) if documents.validations else ():
+        noted[subject.name, "It was timed but not validated: no validation is about the file of this SHA-256."] = None
     yield from noted
     references = {item.reference.sha256: item.reference.name for item in documents.validations}
     if len(references) > 1:

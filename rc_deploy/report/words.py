@@ -8,6 +8,9 @@ from typing import Any
 _TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
+# Of a list among the settings, so many are shown.
+MOST_ITEMS = 12
+
 
 def power_of_ten(exponent: int) -> str:
     """Return e.g. "10⁻⁶"."""
@@ -17,7 +20,7 @@ def power_of_ten(exponent: int) -> str:
 def number(value: float, digits: int = 3) -> str:
     """Return `value` with so many significant digits, "0.0342" or "12,300"; far from 1 with a power of ten."""
     if math.isnan(value):
-        return "not a number"
+        return "not finite"  # JSON's null stands for infinities and for what is not a number
     if math.isinf(value):
         return "infinite" if value > 0 else "minus infinite"
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
@@ -78,7 +81,8 @@ def setting(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {setting(item)}" for key, item in value.items()) or "none"
     if isinstance(value, list):
-        return ", ".join(setting(item) for item in value) or "none"
+        shown = ", ".join(setting(item) for item in value[:MOST_ITEMS]) or "none"
+        return shown if len(value) <= MOST_ITEMS else f"{shown}, … ({len(value):,} in all)"
     if isinstance(value, float):
         return f"{value:g}"
     return "none" if value is None else str(value)

@@ -195,3 +195,13 @@ def test_unknown_recipes(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'dataset = "\xe4"')
     with pytest.raises(InputError, match="not valid TOML"):
         recipes.load(str(tmp_path / "latin.toml"))
+
+
+def test_recipes_nested_too_deep_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text("epochs = " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(InputError, match="nested too deep") as caught:
+        recipes.load(str(path))
+    assert "flat list of keys" in caught.value.hint
+    with pytest.raises(InputError, match="'epochs' is"):
+        recipes.load("digits", ["epochs=" + "[" * 5000 + "]" * 5000])

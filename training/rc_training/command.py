@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rich.progress import Progress as Bar
 from rc_deploy import machine
 from rc_deploy.artefacts import Kind
 from rc_deploy.data import files_of
-from rc_deploy.files import write_json
+from rc_deploy.files import json_text, write_json
 from rc_deploy.outputs import require_json, require_outputs
 from rc_training import recipe as recipes
 from rc_training.train import train
@@ -64,7 +63,7 @@ def run(options: TrainOptions) -> None:
         checkpoint = train(recipe, options.data, options.output, options.device, options.seed, display.update)
     document = _document(checkpoint, options.output)
     if options.json == "-":
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.write(json_text(document) + "\n")
     elif options.json is not None:
         write_json(Path(options.json), document)
     # With JSON on standard output the summary for people moves over to standard error.

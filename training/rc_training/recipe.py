@@ -129,6 +129,10 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         table = tomllib.loads(require_file(path, "recipe").read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"The recipe {path} is not valid TOML: {error}.", "Correct that place in the file.") from None
+    except RecursionError:
+        raise InputError(
+            f"The recipe {path} is nested too deep.", f"A recipe is a flat list of keys: {', '.join(RULES)}."
+        ) from None
     origins = dict.fromkeys(table, f"The recipe {path}")
     for override in overrides:
         key, value = _parse_override(override)
@@ -158,7 +162,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text} is not KEY=VALUE.", "Write e.g. --set epochs=10.")
     try:
         parsed: Any = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):  # a text without quotes; what is no such either, is refused below
         parsed = value
     if key == "augment" and isinstance(parsed, str):
         parsed = [name.strip() for name in parsed.split(",") if name.strip()]
@@ -170,7 +174,7 @@ def _check(key: str, value: Any, origin: str) -> None:
         raise InputError(f"{origin}: there is no key '{key}'.", f"The keys are {', '.join(RULES)}.")
     if not RULES[key].accepts(value):
         raise InputError(
-            f"{origin}: '{key}' is {value!r}; it must be {RULES[key].allowed}.",
+            f"{origin}: '{key}' is {value!r:.80}; it must be {RULES[key].allowed}.",
             f"Correct it there, or pass --set {key}=VALUE.",
         )
 

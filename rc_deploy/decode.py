@@ -1,9 +1,15 @@
-"""From JSON values to frozen records: each value is held against the record's annotations, none is trusted."""
+"""From JSON to frozen records: each value is held against the record's annotations, none is trusted.
+
+Annotations are read when the program runs: a record's module imports what they name outside `TYPE_CHECKING`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import types
+from enum import Enum
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Record = TypeVar("Record")
@@ -17,7 +23,7 @@ _NAMES: dict[Any, str] = {
     dict: "an object",
     list: "a list",
 }
-# Longest text a report shows; a longer one is cut, so that a damaged document cannot make a report of megabytes.
+# Longest text that is shown; a longer one is cut, so that a damaged document cannot make a report of megabytes.
 LONGEST_TEXT = 2000
 DEEPEST = 8
 LARGEST_WHOLE = 2**63 - 1
@@ -27,11 +33,24 @@ class FormError(ValueError):
     """A value is not what its record says; the message names where it stands in the document."""
 
 
+def parse(text: Any) -> Any:
+    """Return what a JSON text says. Raises FormError where it is no text, no JSON, or nested too deep to be read."""
+    content = _expect(str, text, "")
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise FormError(f"it is not valid JSON: {error}") from None
+    except RecursionError:
+        raise FormError("it is nested too deep") from None
+
+
 def decode(cls: type[Record], value: Any) -> Record:
     """Return the record `cls` that a JSON object holds; keys that the record does not have are ignored.
 
-    Understands what JSON can hold: str, int, float, bool, None, unions with None, tuples, lists, dicts by str,
-    further dataclasses, and Any for settings that are only ever shown.
+    Understands what JSON can hold: str, int, float, bool, None, enumerations of str, unions with None, tuples, lists,
+    dicts by str, further dataclasses, and Any for settings. JSON has no infinity: `files.json_text` writes null for a
+    number that is not finite, so null reads as not a number where a float is due. A record that needs finite numbers
+    says so in its `__post_init__`.
 
     Raises:
         FormError: a key is missing, or a value has another type or is refused by the record.
@@ -42,7 +61,8 @@ def decode(cls: type[Record], value: Any) -> Record:
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
-        return _plain(value, where)
+        _require_shallow(value, where)
+        return value
     if dataclasses.is_dataclass(kind):
         return _record(kind, value, where)
     origin, arguments = get_origin(kind), get_args(kind)
@@ -51,9 +71,11 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else _decode(inner, value, where)
     if origin is dict:
         items = _expect(dict, value, where).items()
-        return {clean(key): _decode(arguments[1], item, f"{where}.{clean(key)}") for key, item in items}
+        return {key: _decode(arguments[1], item, f"{where}.{clean(key)}") for key, item in items}
     if origin in (tuple, list):
         return origin(_sequence(arguments, _expect(list, value, where), where))
+    if issubclass(kind, Enum):
+        return _member(kind, _expect(str, value, where), where)
     return _scalar(kind, value, where)
 
 
@@ -87,13 +109,22 @@ def _sequence(arguments: tuple[Any, ...], values: list[Any], where: str) -> list
     ]
 
 
+def _member(kind: type[Enum], value: str, where: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = ", ".join(str(member.value) for member in kind)
+        raise FormError(f"'{where}' is '{clean(value)}', not one of {allowed}") from None
+
+
 def _scalar(kind: type, value: Any, where: str) -> Any:
+    if value is None and kind is float:
+        return math.nan
     if type(value) is int and kind in (int, float):
         if abs(value) > LARGEST_WHOLE:
             raise FormError(f"'{where}' is too large a number")
         return kind(value)
-    found = _expect(kind, value, where)
-    return clean(found) if kind is str else found
+    return _expect(kind, value, where)
 
 
 def _expect(kind: type, value: Any, where: str) -> Any:
@@ -104,16 +135,24 @@ def _expect(kind: type, value: Any, where: str) -> Any:
     return value
 
 
-def _plain(value: Any, where: str, depth: int = 0) -> Any:
-    """Return a setting of any type with its texts cleaned."""
+def _require_shallow(value: Any, where: str, depth: int = 0) -> None:
+    """Raise FormError where a setting is nested too deep to be written, copied or shown."""
     if depth > DEEPEST:
         raise FormError(f"'{where}' is nested too deep")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _require_shallow(item, where, depth + 1)
+
+
+def cleaned(value: Any, depth: int = 0) -> Any:
+    """Return a document with every text in it `clean`. Raises FormError where it is nested too deep."""
+    if depth > 2 * DEEPEST:  # settings may be DEEPEST below the record that holds them
+        raise FormError("it is nested too deep")
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, list):
-        return [_plain(item, where, depth + 1) for item in value]
+        return [cleaned(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {clean(key): _plain(item, where, depth + 1) for key, item in value.items()}
+        return {clean(key): cleaned(item, depth + 1) for key, item in value.items()}
     return value
 
 
