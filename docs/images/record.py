@@ -19,11 +19,13 @@ from rich.text import Text
 
 HERE = Path(__file__).parent
 DEMO = Path("artifacts/demo")
+PROOF = DEMO / "validation.json"
 COLUMNS = 100
 COMMANDS = (
     f"rc-deploy build {DEMO}/model.onnx --fp16",
-    f"rc-deploy validate {DEMO}/model.fp16.engine --reference {DEMO}/checkpoint.pt --data digits:test",
-    f"rc-deploy bench {DEMO}/checkpoint.pt {DEMO}/model.onnx",
+    f"rc-deploy validate {DEMO}/model.fp16.engine -r {DEMO}/checkpoint.pt --data digits:test --json {PROOF}",
+    f"rc-deploy bench {DEMO}/checkpoint.pt {DEMO}/model.onnx --json {DEMO}/bench.json",
+    f"rc-deploy report {DEMO} --output {DEMO}/report.html",
 )
 CHROMIUM_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1980")
 
