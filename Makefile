@@ -3,16 +3,19 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := artifacts/demo
+PLUGINS := $(shell find plugins -name tests -prune -o -type f -print)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint format gpu-check clean help
+.PHONY: demo test native lint format gpu-check clean help
 
 help:  ## List what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-# Everything is installed into $(VENV) inside the clone, at the versions of constraints.txt.
-$(VENV)/installed: pyproject.toml constraints.txt
+# Everything is installed into $(VENV) inside the clone, at the versions of constraints.txt. The package compiles
+# plugins/; headers that cannot be had leave out the libraries that want them.
+$(VENV)/installed: pyproject.toml constraints.txt $(PLUGINS)
 	$(PYTHON) -m venv $(VENV)
+	-$(BIN)/python plugins/headers.py
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -30,6 +33,11 @@ demo: $(VENV)/installed  ## Real digits through train, export, build --fp16, val
 
 test: $(VENV)/installed  ## Every test that this machine can run.
 	$(BIN)/python -m pytest
+
+native: $(VENV)/installed  ## Build plugins/ and their tests into build/plugins; RC_DEPLOY_LIBRARIES=build/plugins/lib uses them.
+	$(BIN)/python plugins/headers.py
+	cmake -S plugins -B build/plugins -DRC_BUILD_TESTS=ON
+	cmake --build build/plugins --parallel 2
 
 lint: $(VENV)/installed  ## Style and types, as CI checks them.
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ namespace rc {
 namespace {
 
 const Kernels& best() {
-#if defined(__x86_64__)
+#if defined(RC_HAS_X86_KERNELS)
   const char* wanted = std::getenv("RC_CPU_ISA");
   const auto allowed = [wanted](const char* isa) { return wanted == nullptr || std::strcmp(wanted, isa) == 0; };
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
