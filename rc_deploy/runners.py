@@ -93,16 +93,17 @@ class OnnxRunner:
     Args:
         model: with one input and one output.
         threads: for one operator; None for every processor this process may use.
+        bodies: run the bodies even where the library is: it is they that are to be judged.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
     """
 
-    def __init__(self, model: ModelProto, threads: int | None = None) -> None:
+    def __init__(self, model: ModelProto, threads: int | None = None, bodies: bool = False) -> None:
         self._model = model
         self._threads = threads or default_threads()
         self._library: Any = require("onnxruntime", "Running an ONNX file")
-        self._kernels = native.onnx_runtime_library()
+        self._kernels = None if bodies else native.onnx_runtime_library()
         kernels = f", {self._kernels.stem}" if self._kernels else ""
         self.name = f"ONNX Runtime {self._library.__version__} CPU ({self._threads} threads{kernels})"
 

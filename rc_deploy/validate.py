@@ -125,8 +125,8 @@ def validate(
         InputError: a file or the data cannot be used, or the two networks do not belong together.
         MissingDependencyError: a library that they need is not installed.
     """
-    expected = loading.load(reference, options.threads, options.factory)
-    found = loading.load(artefact, options.threads, options.factory)
+    expected = loading.load(reference, options.threads, options.factory, bodies=True)
+    found = loading.load(artefact, options.threads, options.factory, bodies=True)
     _require_same_network(found, expected)
     images = data.load(options.data, options.folder, expected.input).head(options.limit)
     with expected.runner, found.runner:

@@ -18,7 +18,7 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 # -O3 vectorises the loops, which is how kernels will use the functions; warnings are errors.
 FLAGS = ("-std=c++17", "-O3", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fno-math-errno", "-fno-trapping-math")
 TARGETS = {"plain": (), "avx2": ("-mavx2", "-mfma"), "avx512f": ("-mavx512f", "-mavx512dq", "-mfma")}
-LARGEST_ULP = 4.0
+LARGEST_ULP = 4.1  # what rc/math.h states
 FORMS = ("none", "sigmoid", "tanh")
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++: rc/math.h was not compiled")
@@ -134,7 +134,7 @@ def test_calibrated_limits(maths: Maths, a: float, mu: float, std: float, expect
     ("right", "wrong"),
     [
         ("(n, kLn2Low, y.low)", "(n, kLn2Low, 0.0F)"),  # the exponent's low part dropped
-        ("1.5559051F", "1.555906F"),  # the last digits of a coefficient
+        ("1.60241318F", "1.602414F"),  # the last digits of a coefficient
         ("x > bound ? bound : x", "x < bound ? x : bound"),  # NaN becomes the bound
         ("12582912.0F + 127.0F", "12582912.0F + 128.0F"),  # off by a factor of two
         ("kNormalEnd = 13.28F", "kNormalEnd = 13.2F"),  # the tail never ends
@@ -147,7 +147,11 @@ def test_wrong_maths_is_caught(right: str, wrong: str, tmp_path: Path) -> None:
     (tmp_path / "rc" / "math.h").write_text(header.replace(right, wrong))
     mutant = compiled(tmp_path, ("-w",), tmp_path)
     nan_mean = (2, np.nan, 1, np.nan)
-    tests = (test_lower_tail, lambda maths: test_calibrated_limits(maths, *nan_mean))
+    tests = (
+        test_lower_tail,
+        lambda maths: test_calibrated_limits(maths, *nan_mean),
+        lambda maths: test_gclu_limits(maths, "none"),
+    )
     assert not all(_passes(test, mutant) for test in tests)
 
 
