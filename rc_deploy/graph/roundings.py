@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from rc_deploy.errors import InputError
-from rc_deploy.schema import DOMAIN, GCLU, RESPONSE_CALIBRATION
+from rc_deploy.schema import CALIBRATED_RESIDUAL, CALIBRATED_TAIL, DOMAIN, GCLU, RESPONSE_CALIBRATION
 from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, Rounding
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ EXACT = {
     "Min", "Neg", "Relu", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 POOLING = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
-_ARITHMETIC = {GCLU.name: GCLU_ARITHMETIC, RESPONSE_CALIBRATION.name: RC_ARITHMETIC}
+_ARITHMETIC = {
+    GCLU.name: GCLU_ARITHMETIC,
+    RESPONSE_CALIBRATION.name: RC_ARITHMETIC,
+    # One more for the sum with the shortcut.
+    CALIBRATED_RESIDUAL.name: RC_ARITHMETIC + 1,
+    CALIBRATED_TAIL.name: RC_ARITHMETIC + 1,
+}
 _DTYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 
 
@@ -37,6 +43,11 @@ def _rounding(node: NodeProto, shapes: dict[str, list[int]], dtypes: dict[str, s
     dtype = dtypes.get(node.output[0], "float32")
     # In a float32 graph the arithmetic below already counts the rounding of the result.
     narrow = dtype != "float32"
+    if node.op_type == CALIBRATED_TAIL.name:
+        # The mean over positions, the squeezing layer and the two heads; the weights of these three are stored.
+        hidden, channels = _known(shapes, node.input[2])
+        sums = math.prod(_known(shapes, node.input[0])[2:]) + channels + 2 * hidden
+        return Rounding(sums, _ARITHMETIC[node.op_type], stores=4 * narrow, dtype=dtype)
     if node.domain == DOMAIN:
         return Rounding(arithmetic=_ARITHMETIC[node.op_type], stores=int(narrow), dtype=dtype)
     if node.op_type in ("Conv", "Gemm", "MatMul"):
