@@ -16,9 +16,9 @@ void map(const T* x, T* y, std::size_t count) {
   }
 }
 
-float none(float x) { return gclu(x); }
-float sigmoid(float x) { return gclu_sigmoid(x); }
-float tanh(float x) { return gclu_tanh(x); }
+RC_HD float none(float x) { return gclu(x); }
+RC_HD float sigmoid(float x) { return gclu_sigmoid(x); }
+RC_HD float tanh(float x) { return gclu_tanh(x); }
 
 template <class T>
 void calibrate_row(const T* a, const T* shortcut, float mu, float slope, T* y, std::size_t count) {

@@ -68,3 +68,15 @@ def test_googletests_under_sanitizers() -> None:
     """Everything again under AddressSanitizer and UndefinedBehaviorSanitizer, for every instruction set."""
     tree = built(ROOT / "build" / "plugins-sanitized", "-DRC_SANITIZE=ON", "-DRC_CUDA=OFF")
     test_googletests(tree)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the registers' names are x86-64's")
+@pytest.mark.parametrize(("isa", "register"), [("plain", "xmm"), ("avx2", "ymm"), ("avx512", "zmm")])
+def test_every_elementwise_loop_is_vector_code(build_tree: Path, isa: str, register: str) -> None:
+    """Each divides once per element: three forms of GCLU, and with and without shortcut for two kinds of statistics."""
+    (kernels,) = build_tree.glob(f"cpu/CMakeFiles/rc_cpu_{isa}.dir/kernels.cpp.o")
+    code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", kernels], capture_output=True, text=True, check=True)
+    types, forms, calibrations = 3, 3, 2
+    # Two of the calibrations of float tensors are one: their statistics are float too.
+    loops = types * (forms + 2 * calibrations) - calibrations
+    assert len(re.findall(rf"\bv?divps\b.*%{register}", code.stdout)) >= loops

@@ -64,10 +64,17 @@ RC_HD std::uint32_t as_bits(float value) {
 
 RC_HD float magnitude(float x) { return as_float(as_bits(x) & 0x7fffffffU); }
 
-// NaN stays NaN: both comparisons are false for it.
+RC_HD float with_sign(float magnitude, float x) { return as_float(as_bits(magnitude) | (as_bits(x) & 0x80000000U)); }
+
+// min(|x|, bound) by an integer minimum, one instruction; NaN becomes the bound.
+RC_HD float bounded_magnitude(float x, float bound) {
+  const std::uint32_t bits = as_bits(magnitude(x));
+  const std::uint32_t end = as_bits(bound);
+  return as_float(bits < end ? bits : end);
+}
+
+// NaN stays NaN: the comparisons are false for it.
 RC_HD float at_most(float x, float bound) { return x > bound ? bound : x; }
-RC_HD float at_least(float x, float bound) { return x < bound ? bound : x; }
-RC_HD float within(float x, float bound) { return at_least(at_most(x, bound), -bound); }
 RC_HD float relu(float x) { return x < 0.0F ? 0.0F : x; }
 
 // a * b + c, rounded once or twice.
@@ -160,17 +167,16 @@ RC_HD Tail sigmoid_negative(Pair y) {
 
 }  // namespace detail
 
-// Phi(-|x|), the standard normal distribution function's lower tail, for |x| <= kNormalEnd; in [0, 1/2].
+// Phi(-|x|), the standard normal distribution function's lower tail, for 0 <= t <= kNormalEnd, t = |x|; in [0, 1/2].
 //
-// With t = |x|: Phi(-t) = c exp(-t^2 / 2) D(t) / (t D(t) + N(t)), c about 1 / sqrt(2 pi), D and N of degree 4:
+// Phi(-t) = c exp(-t^2 / 2) D(t) / (t D(t) + N(t)), c about 1 / sqrt(2 pi), D and N of degree 4:
 // relative error 1e-8 (least squares, reweighted towards minimax; of the rounded coefficients near these, those whose
 // largest total error over every float is least). They are all positive, so nothing cancels, and for large t the rounding errors of D
 // do, N / D being small. t^2 / 2 is carried as a pair: its rounding error alone would cost t^2 / 2 units in the last
 // place.
 constexpr float kNormalEnd = 13.28F;  // the tail is 0 there, see exp_negative
 
-RC_HD Tail lower_tail(float x) {
-  const float t = detail::magnitude(x);
+RC_HD Tail lower_tail(float t) {
   const Tail e = detail::exp_negative<0>(detail::product(t, 0.5F * t), 0.39895F);
   float d = 0.0149343442F;
   d = detail::multiply_add(d, t, 0.152842939F);
@@ -185,28 +191,26 @@ RC_HD Tail lower_tail(float x) {
   return {d * e.mantissa / detail::exact_multiply_add(d, t, n), e.power};
 }
 
-// sigmoid(-1.702 |x|), Eq. 7's form of Phi(-|x|), for |x| <= kSigmoidEnd.
+// sigmoid(-1.702 |x|), Eq. 7's form of Phi(-|x|), for 0 <= t <= kSigmoidEnd, t = |x|.
 constexpr float kSigmoidEnd = 61.5F;  // the tail is 0 there
 
-RC_HD Tail lower_tail_sigmoid(float x) {
+RC_HD Tail lower_tail_sigmoid(float t) {
   constexpr float kHigh = 1.702F;
   constexpr float kLow = static_cast<float>(1.702 - static_cast<double>(kHigh));
-  const float t = detail::magnitude(x);
   const Pair y = detail::product(kHigh, t);
   return detail::sigmoid_negative({y.high, detail::multiply_add(kLow, t, y.low)});
 }
 
 // (1 - tanh u) / 2 = sigmoid(-2 u), u = sqrt(2 / pi) (t + 0.044715 t^3), t = |x|: Eq. 8's form of Phi(-|x|), for
-// |x| <= kTanhEnd.
+// 0 <= t <= kTanhEnd.
 constexpr float kTanhEnd = 10.7F;  // the tail is 0 there
 
-RC_HD Tail lower_tail_tanh(float x) {
+RC_HD Tail lower_tail_tanh(float t) {
   constexpr double kScale = 1.5957691216057307;  // 2 sqrt(2 / pi)
   constexpr float kLinear = static_cast<float>(kScale);
   constexpr float kLinearLow = static_cast<float>(kScale - static_cast<double>(kLinear));
   constexpr float kCubic = static_cast<float>(kScale * 0.044715);
   constexpr float kCubicLow = static_cast<float>(kScale * 0.044715 - static_cast<double>(kCubic));
-  const float t = detail::magnitude(x);
   const Pair square = detail::product(t, t);
   const Pair cubic = detail::product(kCubic, square.high);
   const Pair slope = detail::sum(kLinear, cubic.high);
@@ -216,20 +220,20 @@ RC_HD Tail lower_tail_tanh(float x) {
   return detail::sigmoid_negative({y.high, detail::multiply_add(slope_low, t, y.low)});
 }
 
-// ReLU(x) + x Phi(-|x|), Eq. 6, for each form of Phi. Where x is clamped, its tail is 0 already.
+// ReLU(x) + x Phi(-|x|), Eq. 6, for each form of Phi. Where x is bounded, its tail is 0 already; NaN is in ReLU(x).
 RC_HD float gclu(float x) {
-  const float c = detail::within(x, kNormalEnd);
-  return lower_tail(c).times_plus(c, detail::relu(x));
+  const float t = detail::bounded_magnitude(x, kNormalEnd);
+  return lower_tail(t).times_plus(detail::with_sign(t, x), detail::relu(x));
 }
 
 RC_HD float gclu_sigmoid(float x) {
-  const float c = detail::within(x, kSigmoidEnd);
-  return lower_tail_sigmoid(c).times_plus(c, detail::relu(x));
+  const float t = detail::bounded_magnitude(x, kSigmoidEnd);
+  return lower_tail_sigmoid(t).times_plus(detail::with_sign(t, x), detail::relu(x));
 }
 
 RC_HD float gclu_tanh(float x) {
-  const float c = detail::within(x, kTanhEnd);
-  return lower_tail_tanh(c).times_plus(c, detail::relu(x));
+  const float t = detail::bounded_magnitude(x, kTanhEnd);
+  return lower_tail_tanh(t).times_plus(detail::with_sign(t, x), detail::relu(x));
 }
 
 // exp(log_var / 2), 2 ULP; infinity already from log_var = 176 on, where its reciprocal is below 2^-126.
@@ -245,9 +249,9 @@ RC_HD float calibration_slope(float std, float epsilon) { return 1.0F / (std + e
 
 // a + a Phi(-|(a - mu) slope|), Eq. 2-5; the calibration of an infinite a is 0, unless its slope is 0 too.
 RC_HD float calibrated(float a, float mu, float slope) {
-  const float response = detail::within(a, kLargest);
-  const float z = detail::within((response - mu) * slope, kNormalEnd);
-  return lower_tail(z).times_plus(response, a);
+  const float response = detail::with_sign(detail::bounded_magnitude(a, kLargest), a);
+  const float t = detail::at_most(detail::magnitude((response - mu) * slope), kNormalEnd);
+  return lower_tail(t).times_plus(response, a);
 }
 
 }  // namespace rc
