@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := artifacts/demo
+NATIVE_SOURCES = $(shell find plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 PLUGINS := $(shell find plugins -name tests -prune -o -type f -print)
 
 .DELETE_ON_ERROR:
@@ -43,10 +44,12 @@ lint: $(VENV)/installed  ## Style and types, as CI checks them.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES)
 
 format: $(VENV)/installed  ## Rewrite the sources in the project's format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(NATIVE_SOURCES)
 
 gpu-check: $(VENV)/installed  ## Everything that only a GPU can prove; docs/gpu-status.md says when it last ran.
 	$(BIN)/python -m pytest tests/gpu -rs

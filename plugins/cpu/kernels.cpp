@@ -1,7 +1,7 @@
 // The kernels: plain loops over rc/math.h, which the compiler vectorises. Compiled once per instruction set, with
 // RC_ISA and RC_TABLE set (plugins/cpu/CMakeLists.txt). All that is shared with other such files is always inlined:
-// the linker must not take, for an old processor, a function compiled for a new one. The simd pragmas say that an output
-// is at most exactly an input, so that no code has to look at that.
+// the linker must not take, for an old processor, a function compiled for a new one. The simd pragmas say that an
+// output is at most exactly an input, so that no code has to look at that.
 
 #include "kernels.h"
 

@@ -85,13 +85,12 @@ rc_status calibrate(rc_dtype dtype, const void* a, const void* mu, const void* l
     if (size.elements > 0 && any_null(a, mu, log_var, y)) {
       return RC_INVALID_ARGUMENT;
     }
-    const Calibration<T, T> tensors{static_cast<const T*>(a),       static_cast<const T*>(shortcut),
-                                    static_cast<const T*>(mu),      static_cast<const T*>(log_var),
-                                    static_cast<T*>(y), epsilon};
+    const Calibration<T, T> tensors{static_cast<const T*>(a),  static_cast<const T*>(shortcut),
+                                    static_cast<const T*>(mu), static_cast<const T*>(log_var),
+                                    static_cast<T*>(y),        epsilon};
     const auto positions = static_cast<std::size_t>(extent.positions);
-    in_pieces(parallel, size.elements, kPiece, [&](std::size_t begin, std::size_t end) {
-      typed.calibrate(tensors, {begin, end, positions});
-    });
+    in_pieces(parallel, size.elements, kPiece,
+              [&](std::size_t begin, std::size_t end) { typed.calibrate(tensors, {begin, end, positions}); });
     return RC_OK;
   });
 }
@@ -158,8 +157,7 @@ struct WholeTail {
       in_pieces(parallel, channels, 1 + kPiece / positions,
                 [&](std::size_t begin, std::size_t end) { pool(first + begin, first + end); });
       predict(sample);
-      in_pieces(parallel, elements, kPiece,
-                [&](std::size_t begin, std::size_t end) { calibrate(sample, begin, end); });
+      in_pieces(parallel, elements, kPiece, [&](std::size_t begin, std::size_t end) { calibrate(sample, begin, end); });
     }
   }
 
@@ -221,15 +219,15 @@ enum rc_status rc_cpu_calibrated_tail(enum rc_dtype dtype, const void* a, const 
       return RC_INVALID_ARGUMENT;
     }
     const rc::WholeTail<T> tail{typed,
-                           static_cast<const T*>(a),
-                           static_cast<const T*>(shortcut),
-                           perceptron,
-                           static_cast<T*>(y),
-                           static_cast<std::size_t>(extent.samples),
-                           static_cast<std::size_t>(extent.channels),
-                           static_cast<std::size_t>(extent.positions),
-                           epsilon,
-                           workspace};
+                                static_cast<const T*>(a),
+                                static_cast<const T*>(shortcut),
+                                perceptron,
+                                static_cast<T*>(y),
+                                static_cast<std::size_t>(extent.samples),
+                                static_cast<std::size_t>(extent.channels),
+                                static_cast<std::size_t>(extent.positions),
+                                epsilon,
+                                workspace};
     tail.run(parallel);
     return RC_OK;
   });

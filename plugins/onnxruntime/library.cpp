@@ -28,7 +28,7 @@ OrtCustomOpDomain* domain() {
 }  // namespace rc
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
-                                                                             const OrtApiBase* base) {
+                                                                               const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
   if (api == nullptr) {
     const std::string message = "librc_ort needs ONNX Runtime 1." + std::to_string(ORT_API_VERSION) +

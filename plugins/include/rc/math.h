@@ -171,9 +171,9 @@ RC_HD Tail sigmoid_negative(Pair y) {
 //
 // Phi(-t) = c exp(-t^2 / 2) D(t) / (t D(t) + N(t)), c about 1 / sqrt(2 pi), D and N of degree 4:
 // relative error 1e-8 (least squares, reweighted towards minimax; of the rounded coefficients near these, those whose
-// largest total error over every float is least). They are all positive, so nothing cancels, and for large t the rounding errors of D
-// do, N / D being small. t^2 / 2 is carried as a pair: its rounding error alone would cost t^2 / 2 units in the last
-// place.
+// largest total error over every float is least). They are all positive, so nothing cancels, and for large t the
+// rounding errors of D do, N / D being small. t^2 / 2 is carried as a pair: its rounding error alone would cost t^2 / 2
+// units in the last place.
 constexpr float kNormalEnd = 13.28F;  // the tail is 0 there, see exp_negative
 
 RC_HD Tail lower_tail(float t) {

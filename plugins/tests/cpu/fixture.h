@@ -1,4 +1,5 @@
-// What the tests of the CPU kernels share: guarded buffers, random tensors, a thread pool, the instruction set asked for.
+// What the tests of the CPU kernels share: guarded buffers, random tensors, a thread pool, the instruction set asked
+// for.
 
 #pragma once
 
@@ -95,7 +96,7 @@ struct TypeOf;
 template <>
 struct TypeOf<float> {
   static constexpr rc_dtype dtype = RC_FLOAT32;
-  static constexpr double rounding = 0.0;     // relative, of storing a float
+  static constexpr double rounding = 0.0;       // relative, of storing a float
   static constexpr double smallest = 0x1p-126;  // absolute, where results may not be normal numbers
 };
 template <>

@@ -40,8 +40,7 @@ TEST_F(Arguments, CalibrationRefuses) {
   EXPECT_EQ(residual(extent_, -1e-5F, x_), RC_INVALID_ARGUMENT);
   EXPECT_EQ(residual(extent_, NAN, x_), RC_INVALID_ARGUMENT);
   EXPECT_EQ(residual(extent_, 1e-5F, nullptr), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(rc_cpu_response_calibration(RC_FLOAT32, x_, nullptr, x_, y_, extent_, 1e-5F, nullptr),
-            RC_INVALID_ARGUMENT);
+  EXPECT_EQ(rc_cpu_response_calibration(RC_FLOAT32, x_, nullptr, x_, y_, extent_, 1e-5F, nullptr), RC_INVALID_ARGUMENT);
 }
 
 TEST_F(Arguments, TailRefuses) {

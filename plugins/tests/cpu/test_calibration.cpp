@@ -19,8 +19,8 @@ struct Case {
 
 // Rows shorter than, as long as, and just past vectors of 4, 8 and 16; a plane of 257x259.
 const Case kCases[] = {
-    {{0, 4, 9}, 1e-5F},  {{2, 0, 9}, 1e-5F},   {{2, 3, 0}, 1e-5F},   {{1, 1, 1}, 1e-5F},     {{3, 5, 1}, 1e-5F},
-    {{2, 3, 15}, 1e-5F}, {{1, 2, 16}, 1e-5F},  {{2, 7, 17}, 0.5F},   {{1, 3, 49}, 0.5F},     {{2, 2, 64}, 0.0F},
+    {{0, 4, 9}, 1e-5F},  {{2, 0, 9}, 1e-5F},   {{2, 3, 0}, 1e-5F},   {{1, 1, 1}, 1e-5F},        {{3, 5, 1}, 1e-5F},
+    {{2, 3, 15}, 1e-5F}, {{1, 2, 16}, 1e-5F},  {{2, 7, 17}, 0.5F},   {{1, 3, 49}, 0.5F},        {{2, 2, 64}, 0.0F},
     {{1, 5, 65}, 0.5F},  {{2, 3, 100}, 1e-5F}, {{1, 33, 130}, 1.0F}, {{1, 2, 257 * 259}, 0.1F},
 };
 
@@ -36,11 +36,11 @@ void expect_all_cases(bool with_shortcut) {
     const std::vector<T> mu = stored<T>(normal(rows(c.extent), 3));
     const std::vector<T> log_var = stored<T>(normal(rows(c.extent), 4, 2.0F));
     Guarded<T> y(count);
-    const rc_status status =
-        with_shortcut ? rc_cpu_calibrated_residual(TypeOf<T>::dtype, a.data(), mu.data(), log_var.data(),
-                                                   shortcut.data(), y.data(), c.extent, c.epsilon, nullptr)
-                      : rc_cpu_response_calibration(TypeOf<T>::dtype, a.data(), mu.data(), log_var.data(), y.data(),
-                                                    c.extent, c.epsilon, nullptr);
+    const rc_status status = with_shortcut
+                                 ? rc_cpu_calibrated_residual(TypeOf<T>::dtype, a.data(), mu.data(), log_var.data(),
+                                                              shortcut.data(), y.data(), c.extent, c.epsilon, nullptr)
+                                 : rc_cpu_response_calibration(TypeOf<T>::dtype, a.data(), mu.data(), log_var.data(),
+                                                               y.data(), c.extent, c.epsilon, nullptr);
     ASSERT_EQ(status, RC_OK);
     y.expect_guards_untouched();
     for (std::size_t i = 0; i < count; ++i) {
@@ -129,8 +129,8 @@ TEST_F(Calibrated, ThreadsDoNotChangeIt) {
   ASSERT_EQ(rc_cpu_calibrated_residual(RC_FLOAT32, a.data(), mu.data(), log_var.data(), shortcut.data(), alone.data(),
                                        extent, 1e-5F, nullptr),
             RC_OK);
-  ASSERT_EQ(rc_cpu_calibrated_residual(RC_FLOAT32, a.data(), mu.data(), log_var.data(), shortcut.data(),
-                                       shared.data(), extent, 1e-5F, pool.get()),
+  ASSERT_EQ(rc_cpu_calibrated_residual(RC_FLOAT32, a.data(), mu.data(), log_var.data(), shortcut.data(), shared.data(),
+                                       extent, 1e-5F, pool.get()),
             RC_OK);
   EXPECT_EQ(pool.tasks(), 7U);
   shared.expect_guards_untouched();

@@ -17,7 +17,7 @@ struct Case {
 
 // Channels and hidden units that fill no vector; one sample that threads share; many that they divide; none.
 const Case kCases[] = {
-    {{0, 8, 16}, 2},  {{1, 1, 1}, 1},    {{2, 3, 7}, 2},   {{3, 16, 64}, 4},        {{1, 33, 49}, 5},
+    {{0, 8, 16}, 2},  {{1, 1, 1}, 1},     {{2, 3, 7}, 2},     {{3, 16, 64}, 4},       {{1, 33, 49}, 5},
     {{9, 20, 65}, 3}, {{2, 64, 300}, 16}, {{1, 130, 200}, 0}, {{1, 2, 257 * 259}, 1}, {{17, 5, 33}, 1},
 };
 
@@ -50,8 +50,8 @@ void expect_all_cases(Pool* pool) {
       const std::size_t channel = i / positions % channels;
       static thread_local std::vector<double> statistics;
       if (i % (channels * positions) == 0) {
-        statistics = reference::statistics(read.data() + sample * channels * positions, channels, positions,
-                                           loaded(w1), loaded(b1), loaded(w2), loaded(b2));
+        statistics = reference::statistics(read.data() + sample * channels * positions, channels, positions, loaded(w1),
+                                           loaded(b1), loaded(w2), loaded(b2));
       }
       const auto response = static_cast<double>(read[i]);
       const double mu = statistics[channel];
@@ -61,8 +61,8 @@ void expect_all_cases(Pool* pool) {
           std::fmax(reference::calibrated(response, mu, log_var, static_cast<double>(kEpsilon)) + other, 0.0);
       // mu and log_var are sums of up to 130 products each: their own error, 1e-6 here, moves the weight by less than
       // phi(0) |d mu| / epsilon + |d log_var| / 8.
-      const double allowed = 4e-6 * (std::fabs(response) + std::fabs(other)) +
-                             TypeOf<T>::rounding * exact + TypeOf<T>::smallest;
+      const double allowed =
+          4e-6 * (std::fabs(response) + std::fabs(other)) + TypeOf<T>::rounding * exact + TypeOf<T>::smallest;
       ASSERT_NEAR(static_cast<double>(y[i]), exact, allowed)
           << c.extent.samples << 'x' << c.extent.channels << 'x' << c.extent.positions << ", element " << i;
     }
