@@ -1,11 +1,15 @@
 #include "operators.h"
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "rc/cpu.h"
 
 namespace rc {
 namespace {
 
-std::string in_words(const Shape& shape) {
+template <class Sizes>
+std::string in_words(const Sizes& shape) {
   std::string text = "(";
   for (const std::int64_t size : shape) {
     text += (text.size() > 1 ? ", " : "") + (size < 0 ? "?" : std::to_string(size));
@@ -13,35 +17,33 @@ std::string in_words(const Shape& shape) {
   return text + ")";
 }
 
-bool fits(const Shape& found, const Shape& wanted) {
-  bool same = found.size() == wanted.size();
-  for (std::size_t i = 0; same && i < wanted.size(); ++i) {
-    same = found[i] == wanted[i] || found[i] < 0 || wanted[i] < 0;
-  }
-  return same;
-}
-
-void require(const char* input, const Shape& found, const Shape& wanted) {
-  if (!fits(found, wanted)) {
+template <class Sizes>
+void require(const char* input, const Shape& found, const Sizes& wanted) {
+  const auto fits = [](std::int64_t size, std::int64_t other) { return size == other || size < 0 || other < 0; };
+  if (!std::equal(found.begin(), found.end(), wanted.begin(), wanted.end(), fits)) {
     throw std::invalid_argument(std::string(input) + " has shape " + in_words(found) + " where A's shape asks for " +
                                 in_words(wanted));
   }
 }
 
-// A's shape (N, C, *) cut to (N, C).
-Shape statistics_shape(const Shape& a) {
+// What a run checks is written without allocations: it is a good part of a small network's time.
+void require(const char* input, const Shape& found, std::initializer_list<std::int64_t> wanted) {
+  require<std::initializer_list<std::int64_t>>(input, found, wanted);
+}
+
+void require_channels(const Shape& a) {
   if (a.size() < 2) {
     throw std::invalid_argument("A has shape " + in_words(a) + "; it needs at least two dimensions, (N, C, *)");
   }
-  return {a[0], a[1]};
 }
 
 void check_gclu(const std::vector<Shape>&) {}
 
 void check_calibration(const std::vector<Shape>& shapes) {
-  const Shape wanted = statistics_shape(shapes[0]);
-  require("Mu", shapes[1], wanted);
-  require("LogVar", shapes[2], wanted);
+  const Shape& a = shapes[0];
+  require_channels(a);
+  require("Mu", shapes[1], {a[0], a[1]});
+  require("LogVar", shapes[2], {a[0], a[1]});
 }
 
 void check_residual(const std::vector<Shape>& shapes) {
@@ -50,7 +52,8 @@ void check_residual(const std::vector<Shape>& shapes) {
 }
 
 void check_tail(const std::vector<Shape>& shapes) {
-  const std::int64_t channels = statistics_shape(shapes[0])[1];
+  require_channels(shapes[0]);
+  const std::int64_t channels = shapes[0][1];
   const std::int64_t hidden = shapes[2].empty() ? -1 : shapes[2][0];
   const std::int64_t both = channels < 0 ? -1 : 2 * channels;
   require("Shortcut", shapes[1], shapes[0]);

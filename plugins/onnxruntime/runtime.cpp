@@ -23,13 +23,12 @@ void check(OrtStatus* status) {
   throw std::runtime_error(message);
 }
 
-Shape shape_of(const OrtTensorTypeAndShapeInfo& info) {
+void read_shape(const OrtTensorTypeAndShapeInfo& info, Shape* shape) {
   std::size_t rank = 0;
   check(ort().GetDimensionsCount(&info, &rank));
-  Shape shape(rank);
-  check(ort().GetDimensions(&info, shape.data(), rank));
-  std::replace_if(shape.begin(), shape.end(), [](std::int64_t size) { return size < 0; }, std::int64_t{-1});
-  return shape;
+  shape->resize(rank);
+  check(ort().GetDimensions(&info, shape->data(), rank));
+  std::replace_if(shape->begin(), shape->end(), [](std::int64_t size) { return size < 0; }, std::int64_t{-1});
 }
 
 }  // namespace rc

@@ -35,6 +35,6 @@ OrtStatus* guarded(const Body& body) noexcept {
 // Sizes of a tensor's dimensions; during shape inference -1 where a size is not known.
 using Shape = std::vector<std::int64_t>;
 
-Shape shape_of(const OrtTensorTypeAndShapeInfo& info);
+void read_shape(const OrtTensorTypeAndShapeInfo& info, Shape* shape);
 
 }  // namespace rc
