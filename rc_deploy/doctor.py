@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rc_deploy import machine
+from rc_deploy import machine, native
 from rc_deploy.engine.library import LIBRARIES, why_not
 from rc_deploy.gpu import driver
 from rc_deploy.models import available
@@ -37,7 +37,7 @@ def doctor() -> tuple[list[Check], dict[str, Any]]:
     """Return one check per stage and backend, and the facts of the machine."""
     stages = [_stage(name, packages) for name, packages in STAGES.items()]
     backends = [_backend(name) for name in LIBRARIES]
-    return [*stages, *backends, _gpu(), _architectures()], machine.facts()
+    return [*stages, *backends, _native(), _gpu(), _architectures()], machine.facts()
 
 
 def _stage(name: str, packages: tuple[str, ...]) -> Check:
@@ -55,6 +55,13 @@ def _backend(name: str) -> Check:
     detail = reason or f"{library.title} builds here"
     remedy = "" if is_installed(library.module) else f"pip install 'rc-deploy[{EXTRAS[library.module][1]}]'"
     return Check(f"build --backend {name}", not reason, detail, remedy)
+
+
+def _native() -> Check:
+    library = native.onnx_runtime_library()
+    detail = library.name if library else "rc operators run through their bodies"
+    remedy = "" if library else "Have g++, CMake and ONNX Runtime's headers, and install again: plugins/README.md"
+    return Check("native kernels (ONNX Runtime)", library is not None, detail, remedy)
 
 
 def _gpu() -> Check:
