@@ -32,9 +32,10 @@ TOLERANCES = {"float": 1e-6, "float16": 2.0**-10}
 
 
 @pytest.fixture
-def session(ort_library: Path) -> Callable[[str], Any]:
-    def make(graph: str) -> Any:
+def session(ort_library: Path) -> Callable[..., Any]:
+    def make(graph: str, threads: int = 1) -> Any:
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
         options.log_severity_level = 4
         options.register_custom_ops_library(str(ort_library))
         model = onnx.parser.parse_model(HEADER + graph)
@@ -98,6 +99,20 @@ def test_calibrated_tail(session: Any, kind: str, batch: int) -> None:
     exact = np.maximum(reference.response_calibration(a, mu, log_var, EPSILON) + shortcut.astype(np.float64), 0)
     feeds = {"A": a, "S": shortcut, **dict(zip("PQRT", weights, strict=True))}
     assert_close(run.run(None, feeds)[0], exact, kind)
+
+
+def test_several_threads(session: Any) -> None:
+    """Tensors of many pieces, which ONNX Runtime's threads share."""
+    x = RNG.normal(0, 2, 300_001).astype(np.float32)
+    run = session("g (float[N] X) => (float[N] Y) { Y = rc.GCLU (X) }", threads=3)
+    assert_close(run.run(None, {"X": x})[0], reference.gclu(x), "float")
+    a = RNG.normal(0, 2, (2, 3, 50_001)).astype(np.float32)
+    mu, log_var = RNG.normal(size=(2, 2, 3)).astype(np.float32)
+    run = session(
+        "g (float[N, C, L] A, float[N, C] M, float[N, C] V) => (Y) { Y = rc.ResponseCalibration (A, M, V) }", 3
+    )
+    exact = reference.response_calibration(a, mu, log_var)
+    assert_close(run.run(None, {"A": a, "M": mu, "V": log_var})[0], exact, "float")
 
 
 def test_symbolic_dimensions_reach_the_output(session: Any) -> None:
