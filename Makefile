@@ -3,16 +3,20 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := artifacts/demo
+NATIVE_SOURCES = $(shell find plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+PLUGINS := $(shell find plugins -name tests -prune -o -type f -print)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint format gpu-check clean help
+.PHONY: demo test native lint format gpu-check clean help
 
 help:  ## List what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-# Everything is installed into $(VENV) inside the clone, at the versions of constraints.txt.
-$(VENV)/installed: pyproject.toml constraints.txt
+# Everything is installed into $(VENV) inside the clone, at the versions of constraints.txt. The package compiles
+# plugins/; headers that cannot be had leave out the libraries that want them.
+$(VENV)/installed: pyproject.toml constraints.txt $(PLUGINS)
 	$(PYTHON) -m venv $(VENV)
+	-$(BIN)/python plugins/headers.py
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -31,14 +35,21 @@ demo: $(VENV)/installed  ## Real digits through train, export, build --fp16, val
 test: $(VENV)/installed  ## Every test that this machine can run.
 	$(BIN)/python -m pytest
 
+native: $(VENV)/installed  ## Build plugins/ and their tests into build/plugins; RC_DEPLOY_LIBRARIES=build/plugins/lib uses them.
+	$(BIN)/python plugins/headers.py
+	cmake -S plugins -B build/plugins -DRC_BUILD_TESTS=ON
+	cmake --build build/plugins --parallel 2
+
 lint: $(VENV)/installed  ## Style and types, as CI checks them.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES)
 
 format: $(VENV)/installed  ## Rewrite the sources in the project's format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(NATIVE_SOURCES)
 
 gpu-check: $(VENV)/installed  ## Everything that only a GPU can prove; docs/gpu-status.md says when it last ran.
 	$(BIN)/python -m pytest tests/gpu -rs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rc_deploy import machine
+from rc_deploy import machine, native
 from rc_deploy.engine.library import LIBRARIES, why_not
 from rc_deploy.gpu import driver
 from rc_deploy.models import available
@@ -36,7 +36,7 @@ def doctor() -> tuple[list[Check], dict[str, Any]]:
     """Return one check per stage and backend, and the facts of the machine."""
     stages = [_stage(name, packages) for name, packages in STAGES.items()]
     backends = [_backend(name) for name in LIBRARIES]
-    checks = [*stages, *backends, _half(backends), _gpu(), _architectures()]
+    checks = [*stages, *backends, _half(backends), _native(), _gpu(), _architectures()]
     return checks, machine.facts()
 
 
@@ -63,6 +63,13 @@ def _half(backends: list[Check]) -> Check:
     if not converts.works or any(backend.works for backend in backends):
         return converts
     return Check(converts.name, False, "no backend builds here", "Install one: see the backends.")
+
+
+def _native() -> Check:
+    library = native.onnx_runtime_library()
+    detail = library.name if library else "rc operators run through their bodies"
+    remedy = "" if library else "Have g++, CMake and ONNX Runtime's headers, and install again: plugins/README.md"
+    return Check("native kernels (ONNX Runtime)", library is not None, detail, remedy)
 
 
 def _gpu() -> Check:

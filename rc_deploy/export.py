@@ -196,7 +196,7 @@ def _check_parity(
 
     noise = data.load("random:0", spec=spec).head(options.static_batch or PROOF_IMAGES)
     images = data.normalise(noise.images, spec)
-    with TorchRunner(network) as torch_runner, OnnxRunner(model) as onnx_runner:
+    with TorchRunner(network) as torch_runner, OnnxRunner(model, bodies=True) as onnx_runner:
         reference = torch_runner.run(images)
         found = onnx_runner.run(images)
         rounded = roundings(network, torch.zeros(1, *spec.shape))

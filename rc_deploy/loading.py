@@ -51,7 +51,7 @@ class Loaded:
     note: str = ""
 
 
-def load(path: Path, threads: int | None = None, factory: str | None = None) -> Loaded:
+def load(path: Path, threads: int | None = None, factory: str | None = None, bodies: bool = False) -> Loaded:
     """Make an artefact runnable on the CPU.
 
     For an engine that is the typed ONNX it was compiled from; `note` says so.
@@ -60,6 +60,8 @@ def load(path: Path, threads: int | None = None, factory: str | None = None) -> 
         path: a checkpoint, an ONNX file or an engine.
         threads: for one operator; None for every processor this process may use.
         factory: "module:callable" that builds a checkpoint's network.
+        bodies: run the bodies that are in an ONNX file even where native kernels are. An engine's typed ONNX runs them
+            always, for the engine was compiled from them.
 
     Raises:
         InputError: the file cannot be used, or its tensors are not of the precision it states.
@@ -74,11 +76,12 @@ def load(path: Path, threads: int | None = None, factory: str | None = None) -> 
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
-        return _onnx(path, kind, model, threads, _engine_note(record))
-    return _onnx(path, kind, onnx_model.load(path), threads, "")
+        return _onnx(path, kind, model, OnnxRunner(model, threads, bodies=True), _engine_note(record))
+    model = onnx_model.load(path)
+    return _onnx(path, kind, model, OnnxRunner(model, threads, bodies), "")
 
 
-def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: str) -> Loaded:
+def _onnx(path: Path, kind: Kind, model: ModelProto, runner: Runner, note: str) -> Loaded:
     provenance = onnx_model.provenance(model, str(path))
     onnx_model.require_classifier(model, provenance.input, str(path))
     require_precision(model, provenance.precision, str(path))
@@ -88,7 +91,7 @@ def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: 
         sha256=sha256(path),
         precision=provenance.precision,
         input=provenance.input,
-        runner=OnnxRunner(model, threads),
+        runner=runner,
         roundings=partial(roundings, model),
         note=note,
     )

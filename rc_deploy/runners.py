@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from rc_deploy.errors import InputError, reason
+from rc_deploy import native
+from rc_deploy.errors import InputError, UnsupportedError, reason
 from rc_deploy.optional import require
 
 if TYPE_CHECKING:
@@ -87,30 +88,41 @@ class TorchRunner:
 
 
 class OnnxRunner:
-    """An ONNX model in ONNX Runtime on the CPU; `rc` operators run through their bodies.
+    """An ONNX model in ONNX Runtime on the CPU; `rc` operators run in librc_ort where it is found, else as bodies.
 
     Args:
         model: with one input and one output.
         threads: for one operator; None for every processor this process may use.
+        bodies: run the bodies even where the library is: it is they that are to be judged.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
     """
 
-    def __init__(self, model: ModelProto, threads: int | None = None) -> None:
+    def __init__(self, model: ModelProto, threads: int | None = None, bodies: bool = False) -> None:
         self._model = model
         self._threads = threads or default_threads()
         self._library: Any = require("onnxruntime", "Running an ONNX file")
-        self.name = f"ONNX Runtime {self._library.__version__} CPU ({self._threads} threads)"
+        self._kernels = None if bodies else native.onnx_runtime_library()
+        kernels = f", {self._kernels.stem}" if self._kernels else ""
+        self.name = f"ONNX Runtime {self._library.__version__} CPU ({self._threads} threads{kernels})"
 
     def __enter__(self) -> Self:
-        """Create the session. Raises InputError where ONNX Runtime refuses the model."""
+        """Create the session. Raises InputError where ONNX Runtime refuses the model, UnsupportedError the library."""
         options = self._library.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Between runs its threads sleep: spinning, they would slow down whatever else runs then.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self._kernels:
+            try:
+                options.register_custom_ops_library(str(self._kernels))
+            except Exception as error:
+                raise UnsupportedError(
+                    f"ONNX Runtime refuses {self._kernels}: {error}",
+                    f"Build it again on this machine; with {native.VARIABLE}= (empty) it is not used.",
+                ) from error
         try:
             self._session = self._library.InferenceSession(
                 self._model.SerializeToString(), options, providers=["CPUExecutionProvider"]

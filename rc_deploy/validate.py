@@ -129,8 +129,8 @@ def validate(
         OutputError: the engine's manifest cannot be written.
         MissingDependencyError: a library that they need is not installed.
     """
-    expected = loading.load(reference, options.threads, options.factory)
-    found = loading.load(artefact, options.threads, options.factory)
+    expected = loading.load(reference, options.threads, options.factory, bodies=True)
+    found = loading.load(artefact, options.threads, options.factory, bodies=True)
     _require_roles(found, expected)
     _require_same_network(found, expected)
     if found.kind is Kind.ENGINE:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx.parser
 import pytest
 import torch
 
@@ -40,6 +41,12 @@ def randomised(network: torch.nn.Module, shape: tuple[int, int, int], seed: int 
     with torch.no_grad():
         network.train()(torch.randn(8, *shape))
     return network.eval()
+
+
+def plant_in_bodies(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    """Write `new` for `old` into every body of an `rc` operator."""
+    parse = onnx.parser.parse_function
+    monkeypatch.setattr("onnx.parser.parse_function", lambda text: parse(text.replace(old, new)))
 
 
 @pytest.fixture(scope="session")

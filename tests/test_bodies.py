@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import reference
+from conftest import plant_in_bodies
 from rc_deploy.graph import bodies
 from rc_deploy.schema import APPROXIMATIONS, PLUGIN_ATTRIBUTES
 from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, operator_bound
@@ -118,10 +119,7 @@ def test_epsilon_reaches_the_body(rng: np.random.Generator) -> None:
 def test_wrong_body_is_caught(operator: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
     test = test_gclu_body if operator == "GCLU" else test_calibration_body
     arguments = ("float32", "none") if operator == "GCLU" else ("float32", (2, 3, 5, 7), np.random.default_rng(0))
-    for name in ("_GCLU", "_RESPONSE_CALIBRATION"):
-        monkeypatch.setattr(bodies, name, getattr(bodies, name).replace(old, new))
-    tails = {key: text.replace(old, new) for key, text in bodies._GCLU_TAILS.items()}
-    monkeypatch.setattr(bodies, "_GCLU_TAILS", tails)
+    plant_in_bodies(monkeypatch, old, new)
     with pytest.raises(AssertionError):
         test(*arguments)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import SPEC, randomised
+from conftest import SPEC, plant_in_bodies, randomised
 from rc_deploy import checkpoint, data, models
 from rc_deploy import export as export_module
 from rc_deploy import nn as rc
@@ -142,10 +142,7 @@ def test_wrong_body_is_not_written(
 ) -> None:
     earlier = tmp_path / "model.onnx"
     earlier.write_bytes(b"earlier")
-    for name in ("_GCLU", "_RESPONSE_CALIBRATION"):
-        monkeypatch.setattr(bodies, name, getattr(bodies, name).replace(old, new))
-    tails = {key: text.replace(old, new) for key, text in bodies._GCLU_TAILS.items()}
-    monkeypatch.setattr(bodies, "_GCLU_TAILS", tails)
+    plant_in_bodies(monkeypatch, old, new)
     with pytest.raises(ParityError, match="rounding explains at most"):
         export(small_checkpoint, earlier)
     assert earlier.read_bytes() == b"earlier"

@@ -14,7 +14,7 @@ LONGEST = 400
 # Layers from the bottom up (docs/architecture.md): a module imports from its own layer or from those before it.
 LAYERS = [
     {"errors", "schema", "__init__"},
-    {"decode", "optional", "files", "specs", "gpu"},
+    {"decode", "optional", "files", "specs", "gpu", "native"},
     {"artefacts", "compare", "manifest", "models", "outputs", "tolerances"},
     {"checkpoint", "condition", "data", "nn", "runners"},
     {"graph", "machine"},

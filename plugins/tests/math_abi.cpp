@@ -13,7 +13,9 @@ void map(const float* x, float* y, std::size_t count) {
   }
 }
 
-float lower_tail(float x) { return rc::lower_tail(x).times(1.0F); }
+float lower_tail(float x) {
+  return rc::lower_tail(rc::detail::bounded_magnitude(x, rc::kNormalEnd)).times_plus(1.0F, 0.0F);
+}
 
 }  // namespace
 

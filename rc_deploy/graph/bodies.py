@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import onnx.parser
 
-from rc_deploy.schema import DOMAIN, GCLU, OPERATORS, RESPONSE_CALIBRATION
+from rc_deploy.schema import CALIBRATED_RESIDUAL, CALIBRATED_TAIL, DOMAIN, GCLU, OPERATORS, RESPONSE_CALIBRATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,15 +74,10 @@ GCLU <approximate, plugin_namespace, plugin_version> (X) => (Y)
 }}
 """
 
-# Y = A + A Phi(-|Z|), Z = (A - Mu) / (exp(LogVar / 2) + epsilon) (Eq. 2-5). What is the same for a whole channel is
-# computed on (N, C); only then do `axes` spread it over the positions, so that A keeps its layout.
-_RESPONSE_CALIBRATION = """
-<domain: "rc", opset_import: ["": {opset}]>
-ResponseCalibration <epsilon: float = 0.00001, plugin_namespace, plugin_version> (A, Mu, LogVar) => (Y)
-{{
-  wide = Cast <to: int = 1> (A)
-  wide_mu = Cast <to: int = 1> (Mu)
-  wide_log_var = Cast <to: int = 1> (LogVar)
+# Y = A + A Phi(-|Z|), Z = (A - Mu) / (exp(LogVar / 2) + epsilon) (Eq. 2-5), from `wide`, `wide_mu`, `wide_log_var`.
+# What is the same for a whole channel is computed on (N, C); only then do `axes` spread it over the positions, so that
+# A keeps its layout.
+_CALIBRATED = """
   half = Constant <value_float: float = 0.5> ()
   half_log_var = Mul (wide_log_var, half)
   std = Exp (half_log_var)
@@ -90,7 +85,6 @@ ResponseCalibration <epsilon: float = 0.00001, plugin_namespace, plugin_version>
   scale = Add (std, eps)
   inv_sqrt2 = Constant <value_float: float = 0.7071067811865476> ()
   slope = Div (inv_sqrt2, scale)
-  axes = Constant <value: tensor = int64[{positions}] {{{axes}}}> ()
   mu = Unsqueeze (wide_mu, axes)
   slopes = Unsqueeze (slope, axes)
   {clamp}
@@ -103,10 +97,50 @@ ResponseCalibration <epsilon: float = 0.00001, plugin_namespace, plugin_version>
   twice_weight = Sub (one, abs_erf)
   half_response = Mul (finite, half)
   calibration = Mul (half_response, twice_weight)
-  result = Add (wide, calibration)
-  Y = CastLike (result, A)
+  calibrated = Add (wide, calibration)
+"""
+
+# Y = ReLU(calibrated + Shortcut)
+_RESIDUAL = """
+  wide_shortcut = Cast <to: int = 1> (Shortcut)
+  sum = Add (calibrated, wide_shortcut)
+  result = Relu (sum)
+"""
+
+_GIVEN_STATISTICS = """
+  wide_mu = Cast <to: int = 1> (Mu)
+  wide_log_var = Cast <to: int = 1> (LogVar)
+"""
+
+# g = mean of A over positions; h = g W1^T + B1; (Mu, LogVar) = split(h W2^T + B2)
+_PREDICTED_STATISTICS = """
+  pooled = ReduceMean <keepdims: int = 0, noop_with_empty_axes: int = 1> (wide, axes)
+  wide_w1 = Cast <to: int = 1> (W1)
+  wide_b1 = Cast <to: int = 1> (B1)
+  wide_w2 = Cast <to: int = 1> (W2)
+  wide_b2 = Cast <to: int = 1> (B2)
+  hidden = Gemm <transB: int = 1> (pooled, wide_w1, wide_b1)
+  statistics = Gemm <transB: int = 1> (hidden, wide_w2, wide_b2)
+  wide_mu, wide_log_var = Split <axis: int = 1, num_outputs: int = 2> (statistics)
+"""
+
+_CALIBRATION = """
+<domain: "rc", opset_import: ["": {opset}]>
+{name} <epsilon: float = 0.00001, plugin_namespace, plugin_version> ({inputs}) => (Y)
+{{
+  axes = Constant <value: tensor = int64[{positions}] {{{axes}}}> ()
+  wide = Cast <to: int = 1> (A)
+  {steps}
+  Y = CastLike ({result}, A)
 }}
 """
+
+# What each calibrating operator computes, and the name of its result.
+_CALIBRATION_STEPS = {
+    RESPONSE_CALIBRATION.name: ((_GIVEN_STATISTICS, _CALIBRATED), "calibrated"),
+    CALIBRATED_RESIDUAL.name: ((_GIVEN_STATISTICS, _CALIBRATED, _RESIDUAL), "result"),
+    CALIBRATED_TAIL.name: ((_PREDICTED_STATISTICS, _CALIBRATED, _RESIDUAL), "result"),
+}
 
 
 def attach_bodies(model: ModelProto) -> None:
@@ -138,16 +172,23 @@ def body(operator: str, variant: str, opset: int) -> FunctionProto:
     """Return the body of one operator.
 
     Args:
-        operator: "GCLU" or "ResponseCalibration".
+        operator: its name, of `schema.OPERATORS`.
         variant: the approximation of a GCLU; "rank2", "rank3", ... of a calibrated tensor (N, C, *).
         opset: version of the standard operators it is written in; 18 or later.
     """
     if operator == GCLU.name:
         text = _GCLU.format(opset=opset, clamp=_CLAMP, tail=_GCLU_TAILS[variant])
-    elif operator == RESPONSE_CALIBRATION.name:
+    elif operator in _CALIBRATION_STEPS:
         axes = range(2, int(variant.removeprefix("rank")))
-        text = _RESPONSE_CALIBRATION.format(
-            opset=opset, clamp=_CLAMP, positions=len(axes), axes=", ".join(map(str, axes))
+        steps, result = _CALIBRATION_STEPS[operator]
+        text = _CALIBRATION.format(
+            opset=opset,
+            name=operator,
+            inputs=", ".join(OPERATORS[operator].inputs),
+            positions=len(axes),
+            axes=", ".join(map(str, axes)),
+            steps="".join(steps).format(clamp=_CLAMP),
+            result=result,
         )
     else:
         raise ValueError(f"there is no operator {DOMAIN}.{operator}; known: {', '.join(OPERATORS)}")

@@ -10,7 +10,7 @@ import onnx_ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from rc_deploy.errors import InputError
-from rc_deploy.schema import DOMAIN, GCLU, RESPONSE_CALIBRATION
+from rc_deploy.schema import CALIBRATED_RESIDUAL, CALIBRATED_TAIL, DOMAIN, GCLU, RESPONSE_CALIBRATION
 from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, Rounding
 
 if TYPE_CHECKING:
@@ -22,7 +22,13 @@ EXACT = {
     "Min", "Neg", "Relu", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 POOLING = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
-_ARITHMETIC = {GCLU.name: GCLU_ARITHMETIC, RESPONSE_CALIBRATION.name: RC_ARITHMETIC}
+_ARITHMETIC = {
+    GCLU.name: GCLU_ARITHMETIC,
+    RESPONSE_CALIBRATION.name: RC_ARITHMETIC,
+    # One more for the sum with the shortcut.
+    CALIBRATED_RESIDUAL.name: RC_ARITHMETIC + 1,
+    CALIBRATED_TAIL.name: RC_ARITHMETIC + 1,
+}
 
 
 def roundings(model: ModelProto) -> list[Rounding]:
@@ -42,6 +48,11 @@ def roundings(model: ModelProto) -> list[Rounding]:
 
 
 def _rounding(node: NodeProto, shapes: dict[str, list[int]]) -> Rounding:
+    if node.op_type == CALIBRATED_TAIL.name:
+        # The mean over positions, the squeezing layer and the two heads; the weights of these three are stored.
+        hidden, channels = _known(shapes, node.input[2])
+        sums = math.prod(_known(shapes, node.input[0])[2:]) + channels + 2 * hidden
+        return Rounding(sums, _ARITHMETIC[node.op_type], stores=4)
     if node.domain == DOMAIN:
         return Rounding(arithmetic=_ARITHMETIC[node.op_type], stores=1)
     if node.op_type in ("Conv", "Gemm", "MatMul"):

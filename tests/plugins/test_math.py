@@ -18,7 +18,7 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 # -O3 vectorises the loops, which is how kernels will use the functions; warnings are errors.
 FLAGS = ("-std=c++17", "-O3", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fno-math-errno", "-fno-trapping-math")
 TARGETS = {"plain": (), "avx2": ("-mavx2", "-mfma"), "avx512f": ("-mavx512f", "-mavx512dq", "-mfma")}
-LARGEST_ULP = 4.0
+LARGEST_ULP = 4.1  # what rc/math.h states
 FORMS = ("none", "sigmoid", "tanh")
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++: rc/math.h was not compiled")
@@ -72,10 +72,13 @@ def samples() -> Floats:
     return np.concatenate(parts).astype(np.float32)
 
 
-def error_in_ulp(found: Floats, exact: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Error in units in the last place of the exact result; of the smallest normal number where it is below that."""
-    size = np.maximum(np.abs(exact), np.finfo(np.float32).tiny).astype(np.float32)
-    return np.asarray(np.abs(found.astype(np.float64) - exact) / np.spacing(size).astype(np.float64))
+def assert_within_ulp(found: Floats, exact: NDArray[np.float64]) -> None:
+    """At most LARGEST_ULP units in the last place where the exact result is a normal number; else below that."""
+    smallest = np.finfo(np.float32).tiny
+    normal = np.abs(exact) >= smallest
+    unit = np.spacing(np.abs(exact[normal]).astype(np.float32)).astype(np.float64)
+    assert (np.abs(found[normal] - exact[normal]) / unit).max() <= LARGEST_ULP
+    assert (np.abs(found[~normal]) <= smallest).all()
 
 
 def gclu(x: Floats, form: str) -> NDArray[np.float64]:
@@ -85,16 +88,17 @@ def gclu(x: Floats, form: str) -> NDArray[np.float64]:
 
 def test_lower_tail(maths: Maths) -> None:
     x = samples()
-    assert error_in_ulp(maths.map("lower_tail", x), tail(x.astype(np.float64))).max() <= LARGEST_ULP
+    assert_within_ulp(maths.map("lower_tail", x), tail(x.astype(np.float64)))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_gclu(maths: Maths, form: str) -> None:
     x = samples()
     found, exact = maths.map(f"gclu_{form}", x), gclu(x, form)
-    assert error_in_ulp(found, exact).max() <= LARGEST_ULP
+    assert_within_ulp(found, exact)
     within = np.abs(x) <= 14
-    assert np.abs(found[within] - exact[within]).max() <= 5e-7
+    # From 8 on, half a unit in the last place is 4.8e-7; the exact form's tail is far below it there.
+    assert np.abs(found[within] - exact[within]).max() <= (3e-7 if form == "none" else 5e-7)
 
 
 @pytest.mark.parametrize(("mu", "std"), [(0.0, 1.0), (0.7, 0.3), (-2.0, 25.0), (1.0, 0.0), (3.0, 1e-4)])
@@ -103,7 +107,7 @@ def test_calibrated(maths: Maths, mu: float, std: float) -> None:
     slope = np.float32(1) / (np.float32(std) + np.float32(1e-5))
     z = ((a - np.float32(mu)) * slope).astype(np.float64)
     exact = a.astype(np.float64) * (1 + tail(z))
-    assert error_in_ulp(maths.calibrated(a, mu, std), exact).max() <= LARGEST_ULP
+    assert_within_ulp(maths.calibrated(a, mu, std), exact)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -129,11 +133,11 @@ def test_calibrated_limits(maths: Maths, a: float, mu: float, std: float, expect
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("0.5F * square.low + ", ""),  # the exponent's low part dropped
-        ("0.75083005F", "0.75083F"),  # the last digits of a coefficient
+        ("(n, kLn2Low, y.low)", "(n, kLn2Low, 0.0F)"),  # the exponent's low part dropped
+        ("1.60241318F", "1.602414F"),  # the last digits of a coefficient
         ("x > bound ? bound : x", "x < bound ? x : bound"),  # NaN becomes the bound
-        ("whole - half", "whole - half + 1"),  # off by a factor of two
-        ("kSlope * q_error", "0.0F * q_error"),  # a correction without effect
+        ("12582912.0F + 127.0F", "12582912.0F + 128.0F"),  # off by a factor of two
+        ("kNormalEnd = 13.28F", "kNormalEnd = 13.2F"),  # the tail never ends
     ],
 )
 def test_wrong_maths_is_caught(right: str, wrong: str, tmp_path: Path) -> None:
@@ -143,7 +147,11 @@ def test_wrong_maths_is_caught(right: str, wrong: str, tmp_path: Path) -> None:
     (tmp_path / "rc" / "math.h").write_text(header.replace(right, wrong))
     mutant = compiled(tmp_path, ("-w",), tmp_path)
     nan_mean = (2, np.nan, 1, np.nan)
-    tests = (test_lower_tail, lambda maths: test_calibrated_limits(maths, *nan_mean))
+    tests = (
+        test_lower_tail,
+        lambda maths: test_calibrated_limits(maths, *nan_mean),
+        lambda maths: test_gclu_limits(maths, "none"),
+    )
     assert not all(_passes(test, mutant) for test in tests)
 
 

@@ -1,0 +1,102 @@
+// The kernels: plain loops over rc/math.h, which the compiler vectorises. Compiled once per instruction set, with
+// RC_ISA and RC_TABLE set (plugins/cpu/CMakeLists.txt). All that is shared with other such files is always inlined:
+// the linker must not take, for an old processor, a function compiled for a new one. The simd pragmas say that an
+// output is at most exactly an input, so that no code has to look at that.
+
+#include "kernels.h"
+
+namespace rc {
+namespace {
+
+template <class T, float (*Function)(float)>
+void map(const T* x, T* y, std::size_t count) {
+#pragma omp simd
+  for (std::size_t i = 0; i < count; ++i) {
+    y[i] = store<T>(Function(load(x[i])));
+  }
+}
+
+RC_HD float none(float x) { return gclu(x); }
+RC_HD float sigmoid(float x) { return gclu_sigmoid(x); }
+RC_HD float tanh(float x) { return gclu_tanh(x); }
+
+template <class T>
+void calibrate_row(const T* a, const T* shortcut, float mu, float slope, T* y, std::size_t count) {
+  if (shortcut == nullptr) {
+#pragma omp simd
+    for (std::size_t i = 0; i < count; ++i) {
+      y[i] = store<T>(calibrated(load(a[i]), mu, slope));
+    }
+  } else {
+#pragma omp simd
+    for (std::size_t i = 0; i < count; ++i) {
+      y[i] = store<T>(detail::relu(calibrated(load(a[i]), mu, slope) + load(shortcut[i])));
+    }
+  }
+}
+
+template <class T, class Statistic>
+void calibrate(const Calibration<T, Statistic>& t, Range range) {
+  std::size_t row = range.begin / range.positions;
+  for (std::size_t begin = range.begin; begin < range.end; ++row) {
+    const std::size_t next = (row + 1) * range.positions;
+    const std::size_t end = next < range.end ? next : range.end;
+    const float slope = calibration_slope(standard_deviation(load(t.log_var[row])), t.epsilon);
+    const T* shortcut = t.shortcut == nullptr ? nullptr : t.shortcut + begin;
+    calibrate_row(t.a + begin, shortcut, load(t.mu[row]), slope, t.y + begin, end - begin);
+    begin = end;
+  }
+}
+
+// Reassociated by the pragma's leave: one partial sum per vector lane, four vectors at a time.
+template <class T>
+float sum(const T* x, std::size_t count) {
+  const std::size_t quarter = count / 4;
+  float first = 0.0F;
+  float second = 0.0F;
+  float third = 0.0F;
+  float fourth = 0.0F;
+#pragma omp simd reduction(+ : first, second, third, fourth)
+  for (std::size_t i = 0; i < quarter; ++i) {
+    first += load(x[i]);
+    second += load(x[quarter + i]);
+    third += load(x[2 * quarter + i]);
+    fourth += load(x[3 * quarter + i]);
+  }
+  for (std::size_t i = 4 * quarter; i < count; ++i) {
+    first += load(x[i]);
+  }
+  return (first + second) + (third + fourth);
+}
+
+template <class T>
+void pool(const T* a, float* means, std::size_t rows, std::size_t positions) {
+  const float size = static_cast<float>(positions);
+  for (std::size_t row = 0; row < rows; ++row) {
+    means[row] = sum(a + row * positions, positions) / size;
+  }
+}
+
+template <class T>
+void dense(const T* weights, const T* bias, const float* input, float* output, std::size_t m, std::size_t n) {
+  for (std::size_t row = 0; row < m; ++row) {
+    const T* w = weights + row * n;
+    float product = 0.0F;
+#pragma omp simd reduction(+ : product)
+    for (std::size_t i = 0; i < n; ++i) {
+      product += load(w[i]) * input[i];
+    }
+    output[row] = product + load(bias[row]);
+  }
+}
+
+template <class T>
+constexpr TypedKernels<T> typed() {
+  return {{map<T, none>, map<T, sigmoid>, map<T, tanh>}, calibrate<T, T>, calibrate<T, float>, pool<T>, dense<T>};
+}
+
+}  // namespace
+
+extern const Kernels RC_TABLE = {RC_ISA, typed<float>(), typed<Half>(), typed<BFloat16>()};
+
+}  // namespace rc

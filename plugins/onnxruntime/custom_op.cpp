@@ -1,0 +1,182 @@
+#include "custom_op.h"
+
+#include <memory>
+
+namespace rc {
+namespace {
+
+const CustomOp& self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
+
+ONNXTensorElementDataType element_type(rc_dtype dtype) {
+  switch (dtype) {
+    case RC_FLOAT16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+    case RC_BFLOAT16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+    case RC_FLOAT32:
+      break;
+  }
+  return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+}
+
+// A node of the graph.
+struct Node {
+  const CustomOp& op;
+  Attributes attributes;
+};
+
+// Puts the operator's name before what is wrong with a node.
+template <class Body>
+OrtStatus* guarded_for(const CustomOp& op, const Body& body) noexcept {
+  return guarded([&] {
+    try {
+      body();
+    } catch (const std::invalid_argument& error) {
+      throw std::invalid_argument(std::string("rc.") + op.description.name + ": " + error.what());
+    }
+  });
+}
+
+// An attribute that a node does not have takes its default.
+std::string text_attribute(const OrtKernelInfo* info, const char* name, const char* fallback) {
+  std::size_t size = 0;
+  if (OrtStatus* status = ort().KernelInfoGetAttribute_string(info, name, nullptr, &size)) {
+    ort().ReleaseStatus(status);
+    return fallback;
+  }
+  std::string value(size, '\0');
+  check(ort().KernelInfoGetAttribute_string(info, name, value.data(), &size));
+  value.resize(size - 1);  // without the terminating zero
+  return value;
+}
+
+float float_attribute(const OrtKernelInfo* info, const char* name, float fallback) {
+  float value = fallback;
+  if (OrtStatus* status = ort().KernelInfoGetAttribute_float(info, name, &value)) {
+    ort().ReleaseStatus(status);
+    return fallback;
+  }
+  return value;
+}
+
+OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
+  return guarded_for(self(op), [&] {
+    const float epsilon = float_attribute(info, "epsilon", 1e-5F);
+    if (!(epsilon >= 0.0F)) {
+      throw std::invalid_argument("epsilon is " + std::to_string(epsilon) + "; it must not be negative");
+    }
+    *kernel = new Node{self(op), {approximation_of(text_attribute(info, "approximate", "none")), epsilon}};
+  });
+}
+
+// Reads one input's address and shape, which keeps the memory it has.
+const void* read(OrtKernelContext* context, std::size_t index, Shape* shape) {
+  const OrtValue* value = nullptr;
+  check(ort().KernelContext_GetInput(context, index, &value));
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  check(ort().GetTensorTypeAndShape(value, &info));
+  const std::unique_ptr<OrtTensorTypeAndShapeInfo, void (*)(OrtTensorTypeAndShapeInfo*)> owner(
+      info, ort().ReleaseTensorTypeAndShapeInfo);
+  read_shape(*info, shape);
+  void* data = nullptr;
+  check(ort().GetTensorMutableData(const_cast<OrtValue*>(value), &data));
+  return data;
+}
+
+void compute_node(const Node& node, OrtKernelContext* context) {
+  // Kept for the thread's next node: what a Call allocates costs as much as a small kernel.
+  static thread_local Call call;
+  call.dtype = node.op.dtype;
+  call.attributes = node.attributes;
+  call.context = context;
+  call.inputs.resize(node.op.description.inputs);
+  call.shapes.resize(node.op.description.inputs);
+  for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+    call.inputs[i] = read(context, i, &call.shapes[i]);
+  }
+  node.op.description.check_shapes(call.shapes);
+  OrtValue* output = nullptr;
+  check(ort().KernelContext_GetOutput(context, 0, call.shapes[0].data(), call.shapes[0].size(), &output));
+  check(ort().GetTensorMutableData(output, &call.output));
+  if (const rc_status status = node.op.compute(call); status != RC_OK) {
+    throw std::runtime_error(std::string("rc.") + node.op.description.name + ": the kernel answers status " +
+                             std::to_string(status));
+  }
+}
+
+OrtStatus* compute(void* kernel, OrtKernelContext* context) {
+  const Node& node = *static_cast<const Node*>(kernel);
+  return guarded_for(node.op, [&] { compute_node(node, context); });
+}
+
+// The output has the first input's shape, names of symbolic dimensions included. Two shapes are left to the run,
+// because this interface cannot say them: a size without number and name, and rank 0, which also stands for a rank
+// that is not known.
+OrtStatus* infer(const OrtCustomOp* op, OrtShapeInferContext* context) {
+  return guarded_for(self(op), [&] {
+    std::vector<Shape> shapes(self(op).description.inputs);
+    bool all_ranks_known = true;
+    OrtTensorTypeAndShapeInfo* first = nullptr;
+    for (std::size_t i = shapes.size(); i-- > 0;) {
+      check(ort().ShapeInferContext_GetInputTypeShape(context, i, &first));
+      read_shape(*first, &shapes[i]);
+      all_ranks_known = all_ranks_known && !shapes[i].empty();
+    }
+    if (all_ranks_known) {
+      self(op).description.check_shapes(shapes);
+    }
+    const Shape& shape = shapes.front();
+    std::vector<const char*> names(shape.size());
+    check(ort().GetSymbolicDimensions(first, names.data(), names.size()));
+    bool expressible = !shape.empty();
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      expressible = expressible && (shape[i] >= 0 || names[i][0] != '\0');
+    }
+    if (expressible) {
+      check(ort().ShapeInferContext_SetOutputTypeShape(context, 0, first));
+    }
+  });
+}
+
+// Where nothing else reads the first input, the output may take its place.
+std::size_t may_inplace(int** inputs, int** outputs) {
+  *inputs = new int[1]{0};
+  *outputs = new int[1]{0};
+  return 1;
+}
+
+void release_inplace(int* inputs, int* outputs) {
+  delete[] inputs;
+  delete[] outputs;
+}
+
+}  // namespace
+
+CustomOp::CustomOp(const Operator& described, rc_dtype type, const char* execution_provider,
+                   rc_status (*computation)(const Call& call))
+    : OrtCustomOp{}, description(described), dtype(type), provider(execution_provider), compute(computation) {
+  version = ORT_API_VERSION;
+  GetName = [](const OrtCustomOp* op) { return self(op).description.name; };
+  GetExecutionProviderType = [](const OrtCustomOp* op) { return self(op).provider; };
+  GetInputTypeCount = [](const OrtCustomOp* op) { return self(op).description.inputs; };
+  GetInputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).dtype); };
+  GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t{1}; };
+  GetOutputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).dtype); };
+  GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
+  GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
+  GetInputMemoryType = [](const OrtCustomOp*, std::size_t) { return OrtMemTypeDefault; };
+  GetVariadicInputMinArity = [](const OrtCustomOp*) { return 0; };
+  GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 0; };
+  GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 0; };
+  GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 0; };
+  GetStartVersion = [](const OrtCustomOp*) { return 1; };
+  GetEndVersion = [](const OrtCustomOp*) { return 1; };
+  CreateKernelV2 = create;
+  KernelComputeV2 = rc::compute;
+  KernelDestroy = [](void* kernel) { delete static_cast<Node*>(kernel); };
+  InferOutputShapeFn = infer;
+  GetMayInplace = may_inplace;
+  ReleaseMayInplace = release_inplace;
+}
+
+}  // namespace rc

@@ -1,0 +1,41 @@
+// The rc operators as ONNX Runtime sees them: names, inputs, attributes, what shapes fit, and the kernel of each
+// execution provider. Every operator has one output, of the type and shape of its first input.
+
+#pragma once
+
+#include <string>
+
+#include "rc/types.h"
+#include "runtime.h"
+
+namespace rc {
+
+struct Attributes {
+  rc_approximation approximation;
+  float epsilon;
+};
+
+// One computation: inputs and output in the memory of the kernel's execution provider.
+struct Call {
+  rc_dtype dtype;
+  Attributes attributes;
+  std::vector<const void*> inputs;
+  std::vector<Shape> shapes;  // of the inputs
+  void* output;
+  const OrtKernelContext* context;
+};
+
+struct Operator {
+  const char* name;
+  std::size_t inputs;
+  // Throws std::invalid_argument in words where shapes do not fit each other; unknown sizes fit any.
+  void (*check_shapes)(const std::vector<Shape>& shapes);
+  rc_status (*compute_on_cpu)(const Call& call);
+};
+
+extern const std::vector<Operator> kOperators;
+
+// Throws std::invalid_argument where `name` is no form of GCLU.
+rc_approximation approximation_of(const std::string& name);
+
+}  // namespace rc

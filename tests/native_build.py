@@ -1,0 +1,34 @@
+"""Compiles plugins/ for the tests that want it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def call(*command: str | Path) -> str:
+    """Run a command; where it fails, fail the test with what it printed."""
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if result.returncode != 0:
+        pytest.fail(f"{' '.join(map(str, command))}\n{(result.stdout + result.stderr)[-6000:]}", pytrace=False)
+    return result.stdout
+
+
+def built(tree: Path, *options: str) -> Path:
+    """Compile plugins/ with its tests into `tree`, as `make native` does.
+
+    No compiler and no CMake is a reason to skip; headers that cannot be had, or a source that does not compile, is not.
+    """
+    for tool in ("cmake", "g++"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"there is no {tool}: the native parts were not compiled")
+    call(sys.executable, ROOT / "plugins" / "headers.py")
+    call("cmake", "-S", ROOT / "plugins", "-B", tree, "-DRC_BUILD_TESTS=ON", *options)
+    call("cmake", "--build", tree, "--parallel", "2")
+    return tree

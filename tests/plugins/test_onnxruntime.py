@@ -1,0 +1,179 @@
+"""librc_ort in ONNX Runtime: every operator against float64, shapes, errors, and a whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx.parser
+import onnxruntime
+import pytest
+import torch
+
+import reference
+from rc_deploy import checkpoint, native
+from rc_deploy.errors import UnsupportedError
+from rc_deploy.graph.model import load
+from rc_deploy.runners import OnnxRunner
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HEADER = '<ir_version: 10, opset_import: ["": 20, "rc": 1]>\n'
+RNG = np.random.default_rng(0)
+A = RNG.normal(0, 2, (3, 5, 7, 9))
+MU, LOG_VAR = RNG.normal(size=(2, 3, 5))
+SHORTCUT = RNG.normal(size=A.shape)
+EPSILON = 0.25
+# float: 6 units in the last place (docs in plugins/tests/cpu); half: its rounding.
+TOLERANCES = {"float": 1e-6, "float16": 2.0**-10}
+
+
+@pytest.fixture
+def session(ort_library: Path) -> Callable[..., Any]:
+    def make(graph: str, threads: int = 1) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        options.register_custom_ops_library(str(ort_library))
+        model = onnx.parser.parse_model(HEADER + graph)
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    return make
+
+
+def rounded(array: NDArray[Any], kind: str) -> NDArray[Any]:
+    return array.astype(np.float16 if kind == "float16" else np.float32)
+
+
+def assert_close(found: NDArray[Any], exact: NDArray[np.float64], kind: str) -> None:
+    tolerance = TOLERANCES[kind]
+    np.testing.assert_allclose(found.astype(np.float64), exact, rtol=tolerance, atol=4 * tolerance)
+
+
+@pytest.mark.parametrize("kind", TOLERANCES)
+@pytest.mark.parametrize("form", ["none", "sigmoid", "tanh"])
+def test_gclu(session: Any, kind: str, form: str) -> None:
+    x = rounded(A, kind)
+    run = session(f'g ({kind}[N, C, H, W] X) => ({kind}[N, C, H, W] Y) {{ Y = rc.GCLU <approximate = "{form}"> (X) }}')
+    assert_close(run.run(None, {"X": x})[0], reference.gclu(x, form), kind)
+
+
+@pytest.mark.parametrize("kind", TOLERANCES)
+def test_response_calibration(session: Any, kind: str) -> None:
+    a, mu, log_var = (rounded(array, kind) for array in (A, MU, LOG_VAR))
+    run = session(
+        f"g ({kind}[N, C, H, W] A, {kind}[N, C] M, {kind}[N, C] L) => ({kind}[N, C, H, W] Y) "
+        f"{{ Y = rc.ResponseCalibration <epsilon = {EPSILON}> (A, M, L) }}"
+    )
+    exact = reference.response_calibration(a, mu, log_var, EPSILON)
+    assert_close(run.run(None, {"A": a, "M": mu, "L": log_var})[0], exact, kind)
+
+
+@pytest.mark.parametrize("kind", TOLERANCES)
+def test_calibrated_residual(session: Any, kind: str) -> None:
+    a, mu, log_var, shortcut = (rounded(array, kind) for array in (A, MU, LOG_VAR, SHORTCUT))
+    run = session(
+        f"g ({kind}[N, C, H, W] A, {kind}[N, C] M, {kind}[N, C] L, {kind}[N, C, H, W] S) => ({kind}[N, C, H, W] Y) "
+        f"{{ Y = rc.CalibratedResidual <epsilon = {EPSILON}> (A, M, L, S) }}"
+    )
+    exact = np.maximum(reference.response_calibration(a, mu, log_var, EPSILON) + shortcut.astype(np.float64), 0)
+    assert_close(run.run(None, {"A": a, "M": mu, "L": log_var, "S": shortcut})[0], exact, kind)
+
+
+@pytest.mark.parametrize("kind", TOLERANCES)
+@pytest.mark.parametrize("batch", [0, 1, 3, 9])
+def test_calibrated_tail(session: Any, kind: str, batch: int) -> None:
+    a = rounded(RNG.normal(0, 2, (batch, 5, 7, 9)), kind)
+    shortcut = rounded(RNG.normal(size=a.shape), kind)
+    weights = [rounded(RNG.normal(0, 0.5, shape), kind) for shape in ((2, 5), (2,), (10, 2), (10,))]
+    run = session(
+        f"g ({kind}[N, 5, H, W] A, {kind}[N, 5, H, W] S, {kind}[2, 5] P, {kind}[2] Q, {kind}[10, 2] R, {kind}[10] T) "
+        f"=> ({kind}[N, 5, H, W] Y) {{ Y = rc.CalibratedTail <epsilon = {EPSILON}> (A, S, P, Q, R, T) }}"
+    )
+    w1, b1, w2, b2 = (weight.astype(np.float64) for weight in weights)
+    hidden = a.astype(np.float64).mean((2, 3)) @ w1.T + b1
+    mu, log_var = np.split(hidden @ w2.T + b2, 2, axis=1)
+    exact = np.maximum(reference.response_calibration(a, mu, log_var, EPSILON) + shortcut.astype(np.float64), 0)
+    feeds = {"A": a, "S": shortcut, **dict(zip("PQRT", weights, strict=True))}
+    assert_close(run.run(None, feeds)[0], exact, kind)
+
+
+def test_several_threads(session: Any) -> None:
+    """Tensors of many pieces, which ONNX Runtime's threads share."""
+    x = RNG.normal(0, 2, 300_001).astype(np.float32)
+    run = session("g (float[N] X) => (float[N] Y) { Y = rc.GCLU (X) }", threads=3)
+    assert_close(run.run(None, {"X": x})[0], reference.gclu(x), "float")
+    a = RNG.normal(0, 2, (2, 3, 50_001)).astype(np.float32)
+    mu, log_var = RNG.normal(size=(2, 2, 3)).astype(np.float32)
+    run = session(
+        "g (float[N, C, L] A, float[N, C] M, float[N, C] V) => (Y) { Y = rc.ResponseCalibration (A, M, V) }", 3
+    )
+    exact = reference.response_calibration(a, mu, log_var)
+    assert_close(run.run(None, {"A": a, "M": mu, "V": log_var})[0], exact, "float")
+
+
+def test_symbolic_dimensions_reach_the_output(session: Any) -> None:
+    """The output's shape is left to inference, and has the input's names and sizes."""
+    made = session("g (float[batch, 8, H, W] X) => (Y) { Y = rc.GCLU (X) }")
+    assert made.get_outputs()[0].shape == ["batch", 8, "H", "W"]
+    assert made.get_outputs()[0].type == "tensor(float)"
+    made = session("g (float[N, C] A, float[N, C] M) => (Y) { Y = rc.ResponseCalibration (A, M, M) }")
+    assert made.get_outputs()[0].shape == ["N", "C"]
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ('Y = rc.GCLU <approximate = "erf"> (X)', r"rc\.GCLU: approximate is 'erf'; it must be none, sigmoid or tanh"),
+        ("Y = rc.ResponseCalibration <epsilon = -1.0> (X, M, M)", r"epsilon is -1\.0+; it must not be negative"),
+        ("Y = rc.ResponseCalibration (X, X, M)", r"Mu has shape \(2, 3, 4\) where A's shape asks for \(2, 3\)"),
+        ("Y = rc.CalibratedResidual (X, M, M, M)", r"Shortcut has shape \(2, 3\) where A's"),
+        ("Y = rc.CalibratedTail (X, X, M, M, M, M)", r"B1 has shape \(2, 3\) where A's shape asks for \(2\)"),
+    ],
+)
+def test_what_is_wrong_is_said(session: Any, node: str, words: str) -> None:
+    feeds = {"X": np.ones((2, 3, 4), np.float32), "M": np.ones((2, 3), np.float32)}
+    with pytest.raises(Exception, match=words):
+        session(f"g (float[2, 3, 4] X, float[2, 3] M) => (float[2, 3, 4] Y) {{ {node} }}").run(None, feeds)
+
+
+def test_double_is_refused(session: Any) -> None:
+    with pytest.raises(Exception, match=r"Type 'tensor\(double\)'"):
+        session("g (double[N] X) => (double[N] Y) { Y = rc.GCLU (X) }")
+
+
+def logits(model: Path, images: NDArray[np.float32], library: Path | None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv(native.VARIABLE, str(library.parent) if library else "")
+    with OnnxRunner(load(model)) as runner:
+        assert ("librc_ort" in runner.name) == (library is not None)
+        return runner.run(images)
+
+
+def test_whole_network(
+    small_checkpoint: Path, small_onnx: Path, ort_library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Library, bodies, PyTorch and PyTorch in float64 agree on the logits of a ResCNet with GCLU."""
+    images = RNG.normal(size=(16, 3, 16, 16)).astype(np.float32)
+    network = checkpoint.load(small_checkpoint).module()
+    with torch.inference_mode():
+        eager = network(torch.from_numpy(images)).numpy()
+        exact = network.double()(torch.from_numpy(images).double()).numpy()
+    by_library = logits(small_onnx, images, ort_library, monkeypatch)
+    by_bodies = logits(small_onnx, images, None, monkeypatch)
+    scale = np.abs(exact).max()
+    for name, value in (("library", by_library), ("bodies", by_bodies), ("PyTorch", eager)):
+        assert np.abs(value - exact).max() <= 2e-5 * scale, name
+    # They are three computations, not one: the library was really used.
+    assert not np.array_equal(by_library, by_bodies)
+
+
+def test_a_library_that_is_none_is_refused_in_words(
+    small_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "librc_ort.so").write_bytes(b"not a library")
+    monkeypatch.setenv(native.VARIABLE, str(tmp_path))
+    with pytest.raises(UnsupportedError, match=r"ONNX Runtime refuses .*librc_ort\.so"), OnnxRunner(load(small_onnx)):
+        pass
