@@ -8,6 +8,7 @@
 #include <NvInferRuntime.h>
 
 #include <array>
+#include <cstdio>
 #include <utility>
 
 #include "plugin.h"
@@ -20,7 +21,9 @@ namespace {
 class Library {
  public:
   Library() noexcept : registry_(loaded_registry()) {
-    if (registry_ != nullptr) {
+    if (registry_ == nullptr) {
+      tell_of_another_version();
+    } else {
       for (std::size_t i = 0; i < creators_.size(); ++i) {
         registered_[i] = registry_->registerCreator(*creators_[i], kNamespace);
       }
@@ -37,6 +40,15 @@ class Library {
   }
 
  private:
+  static void tell_of_another_version() noexcept {
+    if (loaded_version() != 0 && !is_callable()) {
+      char words[128];
+      std::snprintf(words, sizeof words, "built for TensorRT %d, found %d: load it with IPluginRegistry::loadLibrary",
+                    NV_TENSORRT_MAJOR, loaded_version());
+      report("librc_trt", words);
+    }
+  }
+
   void withdraw() noexcept {
     for (std::size_t i = 0; i < creators_.size(); ++i) {
       if (std::exchange(registered_[i], false)) {

@@ -38,11 +38,18 @@ void* find(const char* name) {
 template <typename Result>
 Result* call(const char* name) noexcept {
   using Function = Result* (*)() noexcept;
-  const auto function = reinterpret_cast<Function>(find(name));
+  const auto function = is_callable() ? reinterpret_cast<Function>(find(name)) : nullptr;
   return function == nullptr ? nullptr : function();
 }
 
 }  // namespace
+
+int loaded_version() noexcept {
+  const auto function = reinterpret_cast<std::int32_t (*)() noexcept>(find("getInferLibMajorVersion"));
+  return function == nullptr ? 0 : function();
+}
+
+bool is_callable() noexcept { return loaded_version() == NV_TENSORRT_MAJOR; }
 
 nvinfer1::IPluginRegistry* loaded_registry() noexcept { return call<nvinfer1::IPluginRegistry>("getPluginRegistry"); }
 

@@ -11,10 +11,8 @@ namespace {
 std::atomic<nvinfer1::ILoggerFinder*> logger_finder = nullptr;
 
 nvinfer1::ILogger* find_logger() {
-  if (nvinfer1::ILoggerFinder* const finder = logger_finder.load()) {
-    return finder->findLogger();
-  }
-  return loaded_logger();
+  nvinfer1::ILoggerFinder* const finder = logger_finder.load();
+  return finder != nullptr && is_callable() ? finder->findLogger() : loaded_logger();
 }
 
 }  // namespace
