@@ -154,7 +154,10 @@ class Plugin final : public nvinfer1::IPluginV3,
   }
 
   static void need_counts(const void* in, std::int32_t inputs, const void* out, std::int32_t outputs) {
-    if (in == nullptr || out == nullptr || inputs != Operator::kInputs || outputs != 1) {
+    if (in == nullptr || out == nullptr) {
+      throw std::invalid_argument("the inputs or the outputs are null");
+    }
+    if (inputs != Operator::kInputs || outputs != 1) {
       throw std::invalid_argument("there are " + std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
                                   " outputs; there must be " + std::to_string(Operator::kInputs) + " and 1");
     }

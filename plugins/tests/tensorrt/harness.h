@@ -38,12 +38,15 @@ class Registry : public nvinfer1::IPluginRegistry {
   }
   std::int32_t releasePluginResource(const char*) noexcept override { return 0; }
 #if NV_TENSORRT_MAJOR < 11
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
   bool registerCreator(nvinfer1::IPluginCreator&, const char*) noexcept override { return false; }
   bool deregisterCreator(const nvinfer1::IPluginCreator&) noexcept override { return false; }
   nvinfer1::IPluginCreator* const* getPluginCreatorList(std::int32_t*) const noexcept override { return nullptr; }
   nvinfer1::IPluginCreator* getPluginCreator(const char*, const char*, const char*) noexcept override {
     return nullptr;
   }
+#pragma GCC diagnostic pop
 #endif
   nvinfer1::IPluginCreatorInterface* const* getAllCreatorsRecursive(std::int32_t* count) noexcept override {
     return getAllCreators(count);
