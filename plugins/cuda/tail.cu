@@ -56,10 +56,24 @@ rc_status launch_steps(const rc_cuda_tail& operands, const TailTensors<T>& tenso
   return status;
 }
 
+// Clusters are to be had where the device has them and the kernel that it would run was compiled for such devices: code
+// that came as an older one's PTX has no cluster barriers.
+template <typename T>
+rc_status read_limits(DeviceLimits* device) {
+  constexpr int kFirstWithClusters = 90;
+  rc_status status = read_device(device);
+  if (status == RC_OK && device->clusters) {
+    cudaFuncAttributes attributes = {};
+    status = checked(cudaFuncGetAttributes(&attributes, tail_kernel<T>), "reading the kernel's attributes");
+    device->clusters = attributes.ptxVersion >= kFirstWithClusters;
+  }
+  return status;
+}
+
 template <typename T>
 rc_status launch_tail(const rc_cuda_tail& operands, void* stream) {
   DeviceLimits device = {};
-  const rc_status status = read_device(&device);
+  const rc_status status = read_limits<T>(&device);
   if (status != RC_OK) {
     return status;
   }
