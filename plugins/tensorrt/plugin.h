@@ -15,6 +15,7 @@
 
 namespace rc::trt {
 
+// Functions that only return a constant, or compare numbers, are not behind the guard; all others are.
 constexpr const char* kNamespace = "rc";
 constexpr const char* kVersion = "1";
 
@@ -137,11 +138,13 @@ class Plugin final : public nvinfer1::IPluginV3,
   nvinfer1::IPluginV3* attachToContext(nvinfer1::IPluginResourceContext*) noexcept override { return clone(); }
 
   const nvinfer1::PluginFieldCollection* getFieldsToSerialize() noexcept override {
-    for (std::size_t i = 0; i < fields_.size(); ++i) {
-      fields_[i] = op_.field_data(static_cast<int>(i));
-    }
-    collection_ = {static_cast<std::int32_t>(fields_.size()), fields_.data()};
-    return &collection_;
+    return guarded<const nvinfer1::PluginFieldCollection*>(Operator::kName, nullptr, [&] {
+      for (std::size_t i = 0; i < fields_.size(); ++i) {
+        fields_[i] = op_.field_data(static_cast<int>(i));
+      }
+      collection_ = {static_cast<std::int32_t>(fields_.size()), fields_.data()};
+      return &collection_;
+    });
   }
 
  private:

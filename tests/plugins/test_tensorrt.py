@@ -94,6 +94,19 @@ def test_does_not_register_itself_with_tensorrt_rtx() -> None:
     assert not {"GCLU", "ResponseCalibration", "CalibratedResidual", "CalibratedTail"} & set(names)
 
 
+def test_registers_itself_with_a_tensorrt_that_others_have_loaded_for_themselves() -> None:
+    script = (
+        "import ctypes, sys\n"
+        "tensorrt = ctypes.CDLL(sys.argv[1])\n"
+        "before = tensorrt.registered_creators()\n"
+        "ours = ctypes.CDLL(sys.argv[2])\n"
+        "print(before, tensorrt.registered_creators())\n"
+    )
+    command = [sys.executable, "-c", script, str(built("libnvinfer.so.11")), str(built("librc_trt.so"))]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (0, "0 4\n"), found.stderr
+
+
 @pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm to list symbols")
 @pytest.mark.parametrize(
     ("library", "exported"),

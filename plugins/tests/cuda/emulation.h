@@ -124,9 +124,10 @@ class HostContext {
   mutable std::optional<std::barrier<>::arrival_token> arrival_;
 };
 
-// Run body(context, shared memory) for every thread of `blocks` blocks.
+// Run body(context, shared memory) for every thread of `blocks` blocks, the first of which is block `start`.
 template <typename Body>
-void run_grid(std::int64_t blocks, int cluster_size, int threads, std::int64_t shared_bytes, const Body& body) {
+void run_grid(std::int64_t blocks, int cluster_size, int threads, std::int64_t shared_bytes, const Body& body,
+              std::int64_t start = 0) {
   Cluster cluster(cluster_size, threads, shared_bytes);
   const auto poison = [&cluster]() noexcept {
     for (const auto& block : cluster.blocks) {
@@ -138,7 +139,7 @@ void run_grid(std::int64_t blocks, int cluster_size, int threads, std::int64_t s
   poison();
   std::barrier between(cluster_size * threads, poison);
   const auto work = [&](int rank, int thread) {
-    for (std::int64_t first = 0; first < blocks; first += cluster_size) {
+    for (std::int64_t first = start; first < start + blocks; first += cluster_size) {
       body(HostContext(cluster, rank, first + rank, thread, threads),
            cluster.blocks[static_cast<std::size_t>(rank)]->memory());
       between.arrive_and_wait();

@@ -7,49 +7,6 @@ namespace rc::test {
 Registry* offered_registry = nullptr;
 std::int32_t offered_version = NV_TENSORRT_MAJOR;
 
-namespace {
-
-nvinfer1::IPluginCreatorV3One* as_v3(nvinfer1::IPluginCreatorInterface* creator) {
-  return static_cast<nvinfer1::IPluginCreatorV3One*>(creator);
-}
-
-}  // namespace
-
-bool Registry::registerCreator(nvinfer1::IPluginCreatorInterface& creator, const char* name_space) noexcept {
-  const auto* const v3 = as_v3(&creator);
-  if (getCreator(v3->getPluginName(), v3->getPluginVersion(), name_space) != nullptr) {
-    return false;
-  }
-  creators_.push_back(&creator);
-  return true;
-}
-
-bool Registry::deregisterCreator(const nvinfer1::IPluginCreatorInterface& creator) noexcept {
-  const auto found = std::find(creators_.begin(), creators_.end(), &creator);
-  if (found == creators_.end()) {
-    return false;
-  }
-  creators_.erase(found);
-  return true;
-}
-
-nvinfer1::IPluginCreatorInterface* const* Registry::getAllCreators(std::int32_t* count) const noexcept {
-  *count = static_cast<std::int32_t>(creators_.size());
-  return creators_.data();
-}
-
-nvinfer1::IPluginCreatorInterface* Registry::getCreator(const char* name, const char* version,
-                                                        const char* name_space) noexcept {
-  for (nvinfer1::IPluginCreatorInterface* const creator : creators_) {
-    const auto* const v3 = as_v3(creator);
-    if (std::strcmp(v3->getPluginName(), name) == 0 && std::strcmp(v3->getPluginVersion(), version) == 0 &&
-        std::strcmp(v3->getPluginNamespace(), name_space) == 0) {
-      return creator;
-    }
-  }
-  return nullptr;
-}
-
 nvinfer1::DimsExprs ExprBuilder::shape(const std::vector<std::int64_t>& dims) {
   nvinfer1::DimsExprs shape = {};
   shape.nbDims = static_cast<std::int32_t>(dims.size());
@@ -88,7 +45,7 @@ std::vector<nvinfer1::IPluginCreatorV3One*> Library::creators() const {
   auto* const* const list = reinterpret_cast<GetCreators>(dlsym(handle_, "getCreators"))(count);
   std::vector<nvinfer1::IPluginCreatorV3One*> creators;
   for (std::int32_t i = 0; i < count; ++i) {
-    creators.push_back(as_v3(list[i]));
+    creators.push_back(static_cast<nvinfer1::IPluginCreatorV3One*>(list[i]));
   }
   return creators;
 }
