@@ -139,7 +139,7 @@ def test_needs_neither_tensorrt_nor_cuda_to_load() -> None:
     assert not any(word in listing for word in ("nvinfer", "cudart", "libcuda"))
 
 
-@pytest.mark.parametrize("program", ["rc_cuda_tests", "rc_trt_tests"])
+@pytest.mark.parametrize("program", ["rc_cuda_tests", "rc_cuda_launch_tests", "rc_trt_tests"])
 def test_host_programs_pass(program: str) -> None:
     found = subprocess.run([str(built(program))], capture_output=True, text=True, timeout=500)
     assert found.returncode == 0, found.stdout[-4000:]
