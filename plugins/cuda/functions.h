@@ -33,7 +33,7 @@ struct Coefficient {
 
 RC_HD Coefficient coefficient(float mu, float log_var, float epsilon) {
   // std = 0 with an epsilon too small for float32 would give an infinite slope, and NaN where a = mu.
-  return {mu, detail::at_most(calibration_slope(expf(0.5F * log_var), epsilon), kLargest)};
+  return {mu, narrow::smaller(calibration_slope(expf(0.5F * log_var), epsilon), kLargest)};
 }
 
 template <typename T>
@@ -41,19 +41,11 @@ RC_HD float calibrate(float a, Coefficient c) {
   return kNarrow<T> ? narrow::calibrated(a, c.mu, c.slope) : calibrated(a, c.mu, c.slope);
 }
 
-RC_HD float positive(float x) {
-#if defined(__CUDA_ARCH__)
-  return narrow::larger(x, 0.0F);
-#else
-  return detail::relu(x);
-#endif
-}
-
 // ReLU(A + RC(A) + Shortcut), or A + RC(A) where there is no shortcut.
 template <typename T, bool kResidual>
 RC_HD float tail_of(float a, float shortcut, Coefficient c) {
   const float sum = calibrate<T>(a, c);
-  return kResidual ? positive(sum + shortcut) : sum;
+  return kResidual ? narrow::larger(sum + shortcut, 0.0F) : sum;
 }
 
 }  // namespace rc

@@ -62,7 +62,7 @@ def test_kernels_as_they_are_pass(test: str, tmp_path: Path) -> None:
         # another epsilon
         ("functions.h", "log_var), epsilon)", "log_var), 2.0F * epsilon)", "calibration_test"),
         # the shortcut's sign
-        ("functions.h", "positive(sum + shortcut)", "positive(sum - shortcut)", "calibration_test"),
+        ("functions.h", "larger(sum + shortcut, 0.0F)", "larger(sum - shortcut, 0.0F)", "calibration_test"),
         # a plane's coefficients are used for the next one too
         ("planes.h", "boundary += table.positions;", "boundary += 2 * table.positions;", "calibration_test"),
         # the second round of a block
