@@ -67,7 +67,8 @@ RC_KERNEL void calibrate_block(const Context& context, const CalibrationTensors<
   const std::int64_t behind = vectors.first(end) < vectors.count ? vectors.first(end) : vectors.count;
   const std::int64_t first_plane = quotient(first_element, tensors.positions);
   const std::int64_t last_plane = quotient(behind - 1, tensors.positions);
-  const PlaneTable planes = {table, static_cast<std::int32_t>(last_plane - first_plane), tensors.positions};
+  const std::int64_t origin = first_plane * tensors.positions;
+  const PlaneTable planes(table, static_cast<std::int32_t>(last_plane - first_plane), tensors.positions);
 
   for (std::int64_t start = begin; start < end; start += kCalibrationVectors * context.threads()) {
     Pack<T> a[kCalibrationVectors];
@@ -81,7 +82,7 @@ RC_KERNEL void calibrate_block(const Context& context, const CalibrationTensors<
       }
     }
     if (start == begin) {
-      for (int i = context.thread(); i <= planes.last; i += context.threads()) {
+      for (int i = context.thread(); i <= planes.last(); i += context.threads()) {
         table[i] = source(first_plane + i);
       }
       context.barrier();
@@ -90,7 +91,7 @@ RC_KERNEL void calibrate_block(const Context& context, const CalibrationTensors<
     for (int k = 0; k < kCalibrationVectors; ++k) {
       const std::int64_t v = start + k * context.threads() + context.thread();
       if (v < end) {
-        apply<T, kResidual>(a[k], shortcut[k], vectors.first(v) - first_plane * tensors.positions, planes);
+        apply<T, kResidual>(a[k], shortcut[k], vectors.first(v) - origin, planes);
         store(tensors.y, vectors, v, a[k]);
       }
     }

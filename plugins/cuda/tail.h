@@ -216,7 +216,7 @@ RC_KERNEL void tail_block(const Context& context, const TailTensors<T>& tensors,
   context.template wait<0>();  // for the shortcut, which each thread reads as it has copied it
   context.barrier();
 
-  const PlaneTable table = {coefficients, planes - 1, tensors.positions};
+  const PlaneTable table(coefficients, planes - 1, tensors.positions);
   for (std::int64_t v = context.thread(); v < slice.total; v += context.threads()) {
     Pack<T> pack = responses[v];
     const Pack<T> residual = plan.layout.shortcut != 0 ? residuals[v] : load(shortcut, slice, v);

@@ -72,6 +72,30 @@ TEST(Quotient, IsExactOnBothSidesOf32Bits) {
   }
 }
 
+TEST(PlaneTable, FindsThePlaneOfEveryElement) {
+  for (const std::int64_t positions : {1, 2, 3, 7, 8, 48, 49, 50, 1023, 1024, 3136, 67'081, 1'000'003}) {
+    const PlaneTable table(nullptr, 0, positions);
+    for (std::int64_t offset = 0; offset < PlaneTable::kLongRun; offset += offset < 70'000 ? 1 : 61) {
+      ASSERT_EQ(table.plane_of(offset), offset / positions) << offset << " in planes of " << positions;
+    }
+    for (std::int64_t plane = 1; plane * positions < PlaneTable::kLongRun; ++plane) {
+      ASSERT_EQ(table.plane_of(plane * positions), plane);
+      ASSERT_EQ(table.plane_of(plane * positions - 1), plane - 1);
+    }
+  }
+}
+
+TEST(PlaneTable, LongRunsHaveTwoPlanes) {
+  const std::int64_t limit = PlaneTable::kLongRun;
+  for (const std::int64_t positions : {limit - 1, limit, limit + 1, std::int64_t{1} << 40}) {
+    const PlaneTable table(nullptr, 1, positions);
+    for (const std::int64_t offset :
+         {std::int64_t{0}, limit - 2, limit - 1, limit, limit + 1, positions - 1, positions, positions + 16'383}) {
+      ASSERT_EQ(table.plane_of(offset), offset / positions) << offset << " in planes of " << positions;
+    }
+  }
+}
+
 TEST(CalibrationBlocks, TouchNoMorePlanesThanTheirTableHolds) {
   for (const std::int32_t bytes : {2, 4}) {
     for (const std::int64_t positions : {1, 2, 3, 7, 8, 15, 16, 17, 49, 1024, 16383, 16384, 16385, 1 << 20}) {
