@@ -37,10 +37,10 @@ class PlaneTable {
       return offset >= positions_ ? 1 : 0;
     }
     const auto place = static_cast<std::int32_t>(offset);
-    // Off by one at most: the product is below 2^20 and its relative error, the reciprocal's included, below 2^-21.
+    // The product's relative error, the reciprocal's included, is below 2^-21. The last element of a plane is at least
+    // 2^-20 short of the next: the result may be one too small, and is never too large.
     const auto plane = static_cast<std::int32_t>(static_cast<float>(place) * inverse_);
-    const std::int32_t rest = place - plane * short_positions_;
-    return plane + (rest >= short_positions_ ? 1 : 0) - (rest < 0 ? 1 : 0);
+    return place - plane * short_positions_ >= short_positions_ ? plane + 1 : plane;
   }
 
  private:

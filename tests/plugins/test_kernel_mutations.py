@@ -65,8 +65,8 @@ def test_kernels_as_they_are_pass(test: str, tmp_path: Path) -> None:
         ("functions.h", "larger(sum + shortcut, 0.0F)", "larger(sum - shortcut, 0.0F)", "calibration_test"),
         # a plane's coefficients are used for the next one too
         ("planes.h", "boundary += table.positions();", "boundary += 2 * table.positions();", "calibration_test"),
-        # the plane of an element, where a product is rounded up
-        ("planes.h", "- (rest < 0 ? 1 : 0)", "", "vectors_test"),
+        # the plane of an element, where a product is rounded down
+        ("planes.h", "? plane + 1 : plane;", "? plane : plane;", "vectors_test"),
         # the second round of a block
         ("calibration.h", "start += kCalibrationVectors * context.threads()", "start = end", "calibration_test"),
         # the mean of one position more
