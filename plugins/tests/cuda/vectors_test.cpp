@@ -72,15 +72,12 @@ TEST(Quotient, IsExactOnBothSidesOf32Bits) {
   }
 }
 
-TEST(PlaneTable, FindsThePlaneOfEveryElement) {
-  for (const std::int64_t positions : {1, 2, 3, 7, 8, 48, 49, 50, 1023, 1024, 3136, 67'081, 1'000'003}) {
+TEST(PlaneTable, FindsThePlaneOfTheFirstAndTheLastElementOfEach) {
+  for (std::int64_t positions = 1; positions < 1 << 20; positions += positions < 2000 ? 1 : 997) {
     const PlaneTable table(nullptr, 0, positions);
-    for (std::int64_t offset = 0; offset < PlaneTable::kLongRun; offset += offset < 70'000 ? 1 : 61) {
-      ASSERT_EQ(table.plane_of(offset), offset / positions) << offset << " in planes of " << positions;
-    }
-    for (std::int64_t plane = 1; plane * positions < PlaneTable::kLongRun; ++plane) {
-      ASSERT_EQ(table.plane_of(plane * positions), plane);
-      ASSERT_EQ(table.plane_of(plane * positions - 1), plane - 1);
+    for (std::int64_t plane = 0; (plane + 1) * positions <= PlaneTable::kLongRun; ++plane) {
+      ASSERT_EQ(table.plane_of(plane * positions), plane) << positions;
+      ASSERT_EQ(table.plane_of((plane + 1) * positions - 1), plane) << positions;
     }
   }
 }
