@@ -13,11 +13,13 @@ help:  ## List what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 # Everything is installed into $(VENV) inside the clone, at the versions of constraints.txt. The package compiles
-# plugins/; headers that cannot be had leave out the libraries that want them.
+# plugins/: headers that cannot be had leave out the libraries that want them, and kernels for GPUs, which take minutes,
+# are left to `make native`.
 $(VENV)/installed: pyproject.toml constraints.txt $(PLUGINS)
 	$(PYTHON) -m venv $(VENV)
 	-$(BIN)/python plugins/headers.py
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --config-settings cmake.define.RC_CUDA=OFF \
+	    --editable '.[dev]'
 	touch $@
 
 demo: $(VENV)/installed  ## Real digits through train, export, build --fp16, validate, bench to a report (3 minutes).

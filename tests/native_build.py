@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,19 @@ def built(tree: Path, *options: str) -> Path:
     call("cmake", "-S", ROOT / "plugins", "-B", tree, "-DRC_BUILD_TESTS=ON", *options)
     call("cmake", "--build", tree, "--parallel", "2")
     return tree
+
+
+@cache
+def tree() -> Path:
+    """Return the tree of `make native`, brought up to date; RC_PLUGINS_BUILD names one that was built elsewhere."""
+    if "RC_PLUGINS_BUILD" in os.environ:
+        return Path(os.environ["RC_PLUGINS_BUILD"])
+    return built(ROOT / "build" / "plugins")
+
+
+def built_with_cuda(name: str) -> Path:
+    """Return file `name` of the tree; without a CUDA compiler, which alone leaves it out, skip the test."""
+    if "RC_PLUGINS_BUILD" not in os.environ and shutil.which("nvcc") is None:
+        pytest.skip(f"there is no nvcc: {name} was not compiled")
+    (found,) = tree().rglob(name)
+    return found

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from native_build import ROOT, built
+from native_build import tree
 
 
 @pytest.fixture(scope="session")
 def build_tree() -> Path:
     """The tree of `make native`, brought up to date."""
-    return built(ROOT / "build" / "plugins")
+    return tree()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,23 @@
+#include "device.h"
+
+namespace rc {
+
+rc_status read_device(DeviceLimits* limits) {
+  int device = 0;
+  int shared_bytes = 0;
+  int major = 0;
+  const char* const what = "reading the device's properties";
+  for (const cudaError_t error :
+       {cudaGetDevice(&device), cudaDeviceGetAttribute(&limits->processors, cudaDevAttrMultiProcessorCount, device),
+        cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)}) {
+    if (error != cudaSuccess) {
+      return checked(error, what);
+    }
+  }
+  limits->shared_bytes = shared_bytes;
+  limits->clusters = major >= 9;
+  return RC_OK;
+}
+
+}  // namespace rc

@@ -1,0 +1,90 @@
+// From a validated call to a queued kernel: status, messages and the choice of a type.
+
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <limits>
+
+#include "pack.h"
+#include "rc/types.h"
+
+namespace rc {
+
+// Set the thread's last message, printf-like, and return `status`.
+__attribute__((format(printf, 2, 3))) rc_status fail(rc_status status, const char* format, ...);
+
+// RC_OK, or RC_CUDA_ERROR with the runtime's words for it. The runtime's own last error is cleared, so that nobody
+// takes it for one of theirs.
+rc_status checked(cudaError_t error, const char* what);
+
+inline std::int64_t bytes_of(rc_dtype type) { return type == RC_FLOAT32 ? 4 : 2; }
+
+// RC_OK where `type` is an rc_dtype and `count`, a product of sizes (see `product`), can be addressed.
+rc_status check_sizes(rc_dtype type, std::int64_t count);
+
+// Product of sizes; -1 if one is negative or the product has no room in memory.
+std::int64_t product(std::int64_t a, std::int64_t b, std::int64_t c = 1);
+
+// RC_OK where `address` can hold numbers of the type.
+rc_status check_address(const char* name, const void* address, rc_dtype type);
+
+rc_status check_epsilon(float epsilon);
+
+// Call `function` with a null pointer of the C++ type of `type`, which check_sizes() has accepted.
+template <typename Function>
+rc_status with_type(rc_dtype type, const Function& function) {
+  switch (type) {
+    case RC_FLOAT32:
+      return function(static_cast<float*>(nullptr));
+    case RC_FLOAT16:
+      return function(static_cast<__half*>(nullptr));
+    case RC_BFLOAT16:
+      return function(static_cast<__nv_bfloat16*>(nullptr));
+  }
+  return fail(RC_INVALID_ARGUMENT, "%d is no rc_dtype", static_cast<int>(type));
+}
+
+struct Geometry {
+  std::int64_t blocks;
+  int threads;
+  std::int64_t shared_bytes = 0;
+  int cluster = 1;
+};
+
+#if defined(__CUDACC__)
+template <typename... Parameters, typename... Arguments>
+rc_status launch(const char* name, void (*kernel)(Parameters...), const Geometry& geometry, void* stream,
+                 const Arguments&... arguments) {
+  constexpr std::int64_t kStaticLimit = 48 * 1024;
+  if (geometry.blocks > std::numeric_limits<std::int32_t>::max()) {
+    return fail(RC_UNSUPPORTED, "%s: %lld blocks are more than a launch can have", name,
+                static_cast<long long>(geometry.blocks));
+  }
+  if (geometry.shared_bytes > kStaticLimit) {
+    const rc_status status =
+        checked(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     static_cast<int>(geometry.shared_bytes)),
+                name);
+    if (status != RC_OK) {
+      return status;
+    }
+  }
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = static_cast<unsigned>(geometry.cluster);
+  attribute.val.clusterDim.y = 1;
+  attribute.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(geometry.blocks));
+  config.blockDim = dim3(static_cast<unsigned>(geometry.threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(geometry.shared_bytes);
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &attribute;
+  config.numAttrs = geometry.cluster > 1 ? 1 : 0;
+  return checked(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
+}
+#endif
+
+}  // namespace rc

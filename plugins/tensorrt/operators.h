@@ -1,0 +1,105 @@
+// The operators as the plugin template (plugin.h) wants them: a name, the inputs, the attributes, the launch.
+//
+// An operator has one output, of the shape and type of its first input; all its tensors have one type. Its members:
+//   kName, kInputs
+//   kFields           names and types of its attributes
+//   Operator(fields)  throws std::invalid_argument for attributes that cannot be
+//   field_data(i)     the i-th attribute, as a field that stays valid as long as the operator
+//   check(inputs)     throws std::invalid_argument for shapes that cannot be; dimensions may be kUnknown
+//   workspace(inputs) bytes that run() needs
+//   run(inputs, type, tensors, workspace, output, stream)
+
+#pragma once
+
+#include <NvInferRuntime.h>
+
+#include <array>
+#include <cstddef>
+
+#include "fields.h"
+#include "rc/types.h"
+
+namespace rc::trt {
+
+struct FieldName {
+  const char* name;
+  nvinfer1::PluginFieldType type;
+};
+
+constexpr std::array<FieldName, 1> kEpsilonField = {{{"epsilon", nvinfer1::PluginFieldType::kFLOAT32}}};
+
+// Y = ReLU(X) + X Phi(-|X|).
+class Gclu {
+ public:
+  static constexpr const char* kName = "GCLU";
+  static constexpr int kInputs = 1;
+  static constexpr std::array<FieldName, 1> kFields = {{{"approximate", nvinfer1::PluginFieldType::kCHAR}}};
+
+  explicit Gclu(const Fields& fields);
+
+  nvinfer1::PluginField field_data(int index) const;
+  void check(const nvinfer1::Dims* inputs) const;
+  std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
+  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
+                cudaStream_t stream) const;
+
+ private:
+  rc_approximation approximate_;
+};
+
+// What the calibrating operators share.
+class Calibrating {
+ public:
+  static constexpr std::array<FieldName, 1> kFields = kEpsilonField;
+
+  explicit Calibrating(const Fields& fields);
+
+  nvinfer1::PluginField field_data(int index) const;
+
+ protected:
+  float epsilon_;
+};
+
+// Y = A + RC(A), of A, Mu, LogVar.
+class ResponseCalibration : public Calibrating {
+ public:
+  static constexpr const char* kName = "ResponseCalibration";
+  static constexpr int kInputs = 3;
+
+  using Calibrating::Calibrating;
+
+  void check(const nvinfer1::Dims* inputs) const;
+  std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
+  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
+                cudaStream_t stream) const;
+};
+
+// Y = ReLU(A + RC(A) + Shortcut), of A, Mu, LogVar, Shortcut.
+class CalibratedResidual : public Calibrating {
+ public:
+  static constexpr const char* kName = "CalibratedResidual";
+  static constexpr int kInputs = 4;
+
+  using Calibrating::Calibrating;
+
+  void check(const nvinfer1::Dims* inputs) const;
+  std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
+  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
+                cudaStream_t stream) const;
+};
+
+// The whole tail of a residual block, of A, Shortcut, W1, B1, W2, B2.
+class CalibratedTail : public Calibrating {
+ public:
+  static constexpr const char* kName = "CalibratedTail";
+  static constexpr int kInputs = 6;
+
+  using Calibrating::Calibrating;
+
+  void check(const nvinfer1::Dims* inputs) const;
+  std::size_t workspace(const nvinfer1::Dims* inputs) const;
+  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
+                cudaStream_t stream) const;
+};
+
+}  // namespace rc::trt

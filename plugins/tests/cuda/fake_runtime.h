@@ -1,0 +1,34 @@
+// A CUDA runtime whose device is emulation.h: what the launchers launch is checked against the device's limits, noted,
+// and run on the host, so that the C interface computes here as it would on a device.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace rc::test {
+
+struct FakeDevice {
+  int processors = 132;
+  int shared_bytes = 227 * 1024;
+  int major = 9;
+  int compiled_for = 90;
+  int launches_until_failure = -1;  // none fails
+  bool runs = true;                 // false: kernels are only noted
+};
+
+struct Launch {
+  std::string kernel;  // without namespaces and arguments
+  std::int64_t blocks;
+  int threads;
+  std::int64_t shared_bytes;
+  int cluster;
+  const void* stream;
+};
+
+// The device of the next calls; its launches are in launches().
+void use_device(const FakeDevice& device);
+const std::vector<Launch>& launches();
+
+}  // namespace rc::test
