@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rc_deploy import data, loading, machine, manifest, tolerances
+from rc_deploy import data, loading, machine, manifest, native, tolerances
 from rc_deploy.artefacts import Kind
 from rc_deploy.compare import Comparison, compare
 from rc_deploy.condition import condition
@@ -16,12 +17,13 @@ from rc_deploy.files import require_writable
 from rc_deploy.specs import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from rc_deploy.loading import Loaded
+    from rc_deploy.runners import Runner
     from rc_deploy.specs import InputSpec
     from rc_deploy.tolerances import Tolerance
 
@@ -114,8 +116,9 @@ def validate(
 ) -> Validation:
     """Run an artefact and its reference on the same images and compare their logits.
 
-    The largest and the mean difference must stay within what rounding explains (`rc_deploy.tolerances`). For an
-    engine, the outcome is added to its manifest.
+    The largest and the mean difference must stay within what rounding explains (`rc_deploy.tolerances`). An ONNX file
+    is run through its bodies and, where native kernels are, with these as well: both must be right. For an engine, the
+    outcome is added to its manifest.
 
     Args:
         artefact: ONNX file or engine.
@@ -137,36 +140,48 @@ def validate(
         require_writable(manifest.path_for(artefact))  # the outcome goes there
     images = data.load(options.data, options.folder, expected.input).head(options.limit)
     roundings = expected.roundings()
-    with expected.runner, found.runner:
+    runners = [expected.runner, found.runner, *_native_runners(found, options.threads)]
+    with ExitStack() as stack:
+        for runner in runners:
+            stack.enter_context(runner)
         sample = data.normalise(images.images[:CONDITION_IMAGES], expected.input)
         kappa = condition(expected.runner, sample, roundings)
-        logits = _run_both(expected, found, images.images, options.batch, on_progress)
+        logits = _run_all(runners, expected.input, images.images, options.batch, on_progress)
     if logits[0].shape != logits[1].shape or logits[0].ndim != 2:
         raise InputError(
             f"{artefact} gives outputs of shape {logits[1].shape}, {reference} of {logits[0].shape}.",
             "Both must give one logit per class (N, K): give the checkpoint that the artefact was exported from.",
         )
-    comparison = compare(*logits, images.labels)
+    comparison, *others = (compare(logits[0], other, images.labels) for other in logits[1:])
     tolerance = tolerances.derive(roundings, found.precision, logits[0], kappa)
-    outcome = Validation(
-        found, expected, options.data, comparison, tolerance, _criteria(comparison, tolerance, options)
-    )
+    criteria = (*_criteria(comparison, tolerance, options), *_native_criteria(others, tolerance))
+    outcome = Validation(found, expected, options.data, comparison, tolerance, criteria)
     if found.kind is Kind.ENGINE:
         _add_to_manifest(outcome)
     return outcome
 
 
-def _run_both(
-    expected: Loaded, found: Loaded, images: NDArray[np.uint8], batch: int, on_progress: Callable[[int, int], None]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return both networks' logits (N, K)."""
-    pairs = []
+def _native_runners(found: Loaded, threads: int | None) -> list[Runner]:
+    """Return what runs an ONNX file with native kernels; nothing for other artefacts, or where there are no kernels."""
+    if found.kind is not Kind.ONNX or native.onnx_runtime_library() is None:
+        return []
+    return [loading.load(found.path, threads).runner]
+
+
+def _run_all(
+    runners: list[Runner],
+    spec: InputSpec,
+    images: NDArray[np.uint8],
+    batch: int,
+    on_progress: Callable[[int, int], None],
+) -> list[NDArray[np.float32]]:
+    """Return each runner's logits (N, K)."""
+    parts = []
     for start in range(0, len(images), batch):
-        inputs = data.normalise(images[start : start + batch], expected.input)
-        pairs.append((expected.runner.run(inputs), found.runner.run(inputs)))
+        inputs = data.normalise(images[start : start + batch], spec)
+        parts.append([runner.run(inputs) for runner in runners])
         on_progress(min(start + batch, len(images)), len(images))
-    first, second = zip(*pairs, strict=True)
-    return np.concatenate(first), np.concatenate(second)
+    return [np.concatenate(logits) for logits in zip(*parts, strict=True)]
 
 
 def _require_roles(found: Loaded, expected: Loaded) -> None:
@@ -219,6 +234,13 @@ def _criteria(comparison: Comparison, tolerance: Tolerance, options: ValidateOpt
         drop = comparison.reference_accuracy - comparison.artefact_accuracy
         criteria.append(Criterion("loss of accuracy (points)", drop, options.max_accuracy_drop))
     return tuple(criteria)
+
+
+def _native_criteria(comparisons: Sequence[Comparison], tolerance: Tolerance) -> list[Criterion]:
+    return [
+        Criterion("largest error of a logit, native kernels", comparison.max_error, tolerance.maximum)
+        for comparison in comparisons
+    ]
 
 
 def _describe(loaded: Loaded) -> dict[str, Any]:

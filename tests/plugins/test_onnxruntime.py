@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnx.parser
 import onnxruntime
 import pytest
@@ -17,6 +18,7 @@ from rc_deploy import checkpoint, native
 from rc_deploy.errors import UnsupportedError
 from rc_deploy.graph.model import load
 from rc_deploy.runners import OnnxRunner
+from rc_deploy.validate import ValidateOptions, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -177,3 +179,37 @@ def test_a_library_that_is_none_is_refused_in_words(
     monkeypatch.setenv(native.VARIABLE, str(tmp_path))
     with pytest.raises(UnsupportedError, match=r"ONNX Runtime refuses .*librc_ort\.so"), OnnxRunner(load(small_onnx)):
         pass
+
+
+NATIVE = "largest error of a logit, native kernels"
+
+
+def failures(artefact: Path, reference: Path) -> list[str]:
+    """The criteria of a validation that are not met, of which one is about the kernels."""
+    outcome = validate(artefact, reference, ValidateOptions("random:3"))
+    assert NATIVE in [criterion.name for criterion in outcome.criteria]
+    return [criterion.name for criterion in outcome.criteria if not criterion.passed]
+
+
+def test_validation_judges_bodies_and_kernels(
+    small_checkpoint: Path, small_onnx: Path, ort_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(native.VARIABLE, str(ort_library.parent))
+    assert failures(small_onnx, small_checkpoint) == []
+
+    model = onnx.load(small_onnx)
+    for function in model.functions:
+        for node in function.node:
+            if node.op_type == "Add" and "calibration" in node.input:
+                node.op_type = "Sub"
+    onnx.save(model, tmp_path / "wrong_bodies.onnx")
+    found = failures(tmp_path / "wrong_bodies.onnx", small_checkpoint)
+    assert found == ["largest error of a logit", "mean error of a logit"]
+
+    right = OnnxRunner.run
+
+    def wrong(self: OnnxRunner, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return right(self, images) * np.float32(1.01 if "librc_ort" in self.name else 1)
+
+    monkeypatch.setattr(OnnxRunner, "run", wrong)
+    assert failures(small_onnx, small_checkpoint) == [NATIVE]
