@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from conftest import SPEC
 from rc_deploy import checkpoint, compare, data, manifest, tolerances
 from rc_deploy.condition import condition
+from rc_deploy.engine import build
 from rc_deploy.errors import InputError
 from rc_deploy.export import export
 from rc_deploy.graph import bodies
@@ -107,6 +108,8 @@ def test_precision_is_what_the_tensors_are(small_checkpoint: Path, small_engine:
     for path, precision in ((half, Precision.FP32), (full, Precision.FP16)):
         with pytest.raises(InputError, match=f"says that it is {precision}, but"):
             validate(relabelled(path, precision, tmp_path / "relabelled.onnx"), small_checkpoint, NOISE)
+    with pytest.raises(InputError, match="says that it is fp32, but"):
+        build(relabelled(half, Precision.FP32, tmp_path / "relabelled.onnx"), tmp_path / "built.engine")
 
 
 def detour(model: onnx.ModelProto) -> None:

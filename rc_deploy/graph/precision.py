@@ -51,6 +51,7 @@ def typed(model: ModelProto, precision: Precision, name: str) -> ModelProto:
             f"{name} already is a {provenance.precision} graph.",
             "Build from the float32 file that `rc-deploy export` wrote.",
         )
+    require_precision(model, Precision.FP32, name)
     if precision is Precision.FP32:
         return model
     converter = require("onnxruntime.transformers.float16", "Conversion to float16")
