@@ -190,16 +190,14 @@ def _check_parity(
     model: ModelProto, network: nn.Module, spec: InputSpec, options: ExportOptions
 ) -> tuple[Comparison, tolerances.Tolerance]:
     """Compare one batch of noise with PyTorch. Raises ParityError beyond the derived tolerance."""
-    import torch
-
-    from rc_deploy.nn.roundings import roundings
+    from rc_deploy.nn.roundings import roundings  # imports PyTorch
 
     noise = data.load("random:0", spec=spec).head(options.static_batch or PROOF_IMAGES)
     images = data.normalise(noise.images, spec)
     with TorchRunner(network) as torch_runner, OnnxRunner(model, bodies=True) as onnx_runner:
         reference = torch_runner.run(images)
         found = onnx_runner.run(images)
-        rounded = roundings(network, torch.zeros(1, *spec.shape))
+        rounded = roundings(network, spec.shape)
         kappa = condition(torch_runner, images, rounded)
         tolerance = tolerances.derive(rounded, Precision.FP32, reference, kappa)
     comparison = compare(reference, found)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rc_deploy import checkpoint, gpu, manifest
+from rc_deploy import checkpoint, gpu, manifest, native
 from rc_deploy.artefacts import Kind, kind_of
 from rc_deploy.files import sha256
 from rc_deploy.graph import model as onnx_model
@@ -38,6 +38,7 @@ class Loaded:
         input: what it takes.
         runner: runs it; to be entered.
         roundings: returns those of its arithmetic; for a reference, which is float32.
+        kernels: runs an ONNX file with native kernels where `runner` runs its bodies; None where there are none.
         note: what else than the artefact itself runs, and why; empty if it is the artefact.
     """
 
@@ -48,6 +49,7 @@ class Loaded:
     input: InputSpec
     runner: Runner
     roundings: Callable[[], list[Rounding]]
+    kernels: Runner | None = None
     note: str = ""
 
 
@@ -71,17 +73,20 @@ def load(path: Path, threads: int | None = None, factory: str | None = None, bod
     if kind is Kind.CHECKPOINT:
         saved = checkpoint.load(path)
         network = saved.module(factory)
-        traced = partial(_roundings_of_network, network, saved.input)
+        traced = partial(_roundings_of_network, network, saved.input.shape)
         return Loaded(path, kind, sha256(path), Precision.FP32, saved.input, TorchRunner(network, threads), traced)
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
-        return _onnx(path, kind, model, OnnxRunner(model, threads, bodies=True), _engine_note(record))
+        return _onnx(path, kind, model, OnnxRunner(model, threads, bodies=True), note=_engine_note(record))
     model = onnx_model.load(path)
-    return _onnx(path, kind, model, OnnxRunner(model, threads, bodies), "")
+    kernels = OnnxRunner(model, threads) if bodies and native.onnx_runtime_library() else None
+    return _onnx(path, kind, model, OnnxRunner(model, threads, bodies), kernels)
 
 
-def _onnx(path: Path, kind: Kind, model: ModelProto, runner: Runner, note: str) -> Loaded:
+def _onnx(
+    path: Path, kind: Kind, model: ModelProto, runner: Runner, kernels: Runner | None = None, note: str = ""
+) -> Loaded:
     provenance = onnx_model.provenance(model, str(path))
     onnx_model.require_classifier(model, provenance.input, str(path))
     require_precision(model, provenance.precision, str(path))
@@ -93,16 +98,15 @@ def _onnx(path: Path, kind: Kind, model: ModelProto, runner: Runner, note: str) 
         input=provenance.input,
         runner=runner,
         roundings=partial(roundings, model),
+        kernels=kernels,
         note=note,
     )
 
 
-def _roundings_of_network(network: nn.Module, spec: InputSpec) -> list[Rounding]:
-    import torch
+def _roundings_of_network(network: nn.Module, shape: tuple[int, int, int]) -> list[Rounding]:
+    from rc_deploy.nn import roundings as traced  # imports PyTorch
 
-    from rc_deploy.nn import roundings as traced
-
-    return traced.roundings(network, torch.zeros(1, *spec.shape))
+    return traced.roundings(network, shape)
 
 
 def _engine_note(record: manifest.Manifest) -> str:

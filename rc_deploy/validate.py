@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rc_deploy import data, loading, machine, manifest, native, tolerances
+from rc_deploy import data, loading, machine, manifest, tolerances
 from rc_deploy.artefacts import Kind
 from rc_deploy.compare import Comparison, compare
 from rc_deploy.condition import condition
@@ -140,7 +140,7 @@ def validate(
         require_writable(manifest.path_for(artefact))  # the outcome goes there
     images = data.load(options.data, options.folder, expected.input).head(options.limit)
     roundings = expected.roundings()
-    runners = [expected.runner, found.runner, *_native_runners(found, options.threads)]
+    runners = [expected.runner, found.runner, *([found.kernels] if found.kernels else [])]
     with ExitStack() as stack:
         for runner in runners:
             stack.enter_context(runner)
@@ -159,13 +159,6 @@ def validate(
     if found.kind is Kind.ENGINE:
         _add_to_manifest(outcome)
     return outcome
-
-
-def _native_runners(found: Loaded, threads: int | None) -> list[Runner]:
-    """Return what runs an ONNX file with native kernels; nothing for other artefacts, or where there are no kernels."""
-    if found.kind is not Kind.ONNX or native.onnx_runtime_library() is None:
-        return []
-    return [loading.load(found.path, threads).runner]
 
 
 def _run_all(

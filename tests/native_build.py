@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,3 +52,12 @@ def built_with_cuda(name: str) -> Path:
         pytest.skip(f"there is no nvcc: {name} was not compiled")
     (found,) = tree().rglob(name)
     return found
+
+
+def passes(check: Callable[[Any], None], subject: object) -> bool:
+    """Whether a check, which fails with AssertionError, holds for a mutant."""
+    try:
+        check(subject)
+    except AssertionError:
+        return False
+    return True

@@ -302,10 +302,9 @@ def test_tolerance_follows_its_formula() -> None:
 
 def test_roundings_are_read_off_graph_and_network(small_onnx: Path, small_checkpoint: Path) -> None:
     """Each convolution of a ResCNet-8 by its number of products: 3x3 kernels over 3, 16, 32, 64 channels, and 1x1."""
-    import torch
 
     network = checkpoint.load(small_checkpoint).module()
-    graph, trace = roundings(onnx.load(small_onnx)), traced(network, torch.zeros(1, *SPEC.shape))
+    graph, trace = roundings(onnx.load(small_onnx)), traced(network, SPEC.shape)
     convolutions = [27, 144, 144, 144, 16, 288, 288, 32, 576]
     heads = [16, 4, 4, 32, 8, 8, 64, 16, 16]  # squeeze, mean, log_var of three RC layers
     pooling = [256, 64, 16, 16]  # three RC layers, then the network's own

@@ -6,14 +6,7 @@ namespace {
 
 // Everything about the operands that can be wrong; `count` becomes the elements of A.
 rc_status check(const rc_cuda_calibration* operands, std::int64_t* count) {
-  if (operands == nullptr) {
-    return fail(RC_INVALID_ARGUMENT, "the operands are null");
-  }
-  *count = product(operands->batch, operands->channels, operands->positions);
-  rc_status status = check_sizes(operands->type, *count);
-  if (status == RC_OK) {
-    status = check_epsilon(operands->epsilon);
-  }
+  rc_status status = check_calibrated(operands, count);
   if (status != RC_OK || *count == 0) {
     return status;
   }

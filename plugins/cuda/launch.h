@@ -32,6 +32,17 @@ rc_status check_address(const char* name, const void* address, rc_dtype type);
 
 rc_status check_epsilon(float epsilon);
 
+// What the operands of every calibration have in common; `count` becomes the elements of A.
+template <typename Operands>
+rc_status check_calibrated(const Operands* operands, std::int64_t* count) {
+  if (operands == nullptr) {
+    return fail(RC_INVALID_ARGUMENT, "the operands are null");
+  }
+  *count = product(operands->batch, operands->channels, operands->positions);
+  const rc_status status = check_sizes(operands->type, *count);
+  return status == RC_OK ? check_epsilon(operands->epsilon) : status;
+}
+
 // Call `function` with a null pointer of the C++ type of `type`, which check_sizes() has accepted.
 template <typename Function>
 rc_status with_type(rc_dtype type, const Function& function) {

@@ -104,14 +104,7 @@ rc_status launch_tail(const rc_cuda_tail& operands, void* stream) {
 }
 
 rc_status check(const rc_cuda_tail* operands, std::int64_t* count) {
-  if (operands == nullptr) {
-    return fail(RC_INVALID_ARGUMENT, "the operands are null");
-  }
-  *count = product(operands->batch, operands->channels, operands->positions);
-  rc_status status = check_sizes(operands->type, *count);
-  if (status == RC_OK) {
-    status = check_epsilon(operands->epsilon);
-  }
+  rc_status status = check_calibrated(operands, count);
   if (status != RC_OK || *count == 0) {
     return status;
   }

@@ -170,12 +170,6 @@ def provenance(model: ModelProto, name: str) -> Provenance:
         ) from None
 
 
-def input_name(model: ModelProto) -> str:
-    """Return the name of the model's only input that is no initializer."""
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    return str(next(value.name for value in model.graph.input if value.name not in initializers))
-
-
 def weight_bytes(model: ModelProto) -> dict[str, int]:
     """Return the bytes of initializers by ONNX type name, e.g. {"FLOAT16": 931220}."""
     sizes: dict[str, int] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rc_deploy.schema import GCLU, RESPONSE_CALIBRATION
+from rc_deploy.schema import DOMAIN
 from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, Rounding
 
 if TYPE_CHECKING:
@@ -28,22 +28,21 @@ POOLING = {"mean", "avg_pool2d", "_adaptive_avg_pool2d", "sum"}
 # Names under which PyTorch normalises in evaluation mode. Export folds it into the convolution before it, whose
 # rounded weights count already; as float32 arithmetic it is one product and one sum.
 NORMALISATION = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"}
-_OPERATORS = {"gclu": GCLU.name, "response_calibration": RESPONSE_CALIBRATION.name}
-_ARITHMETIC = {GCLU.name: GCLU_ARITHMETIC, RESPONSE_CALIBRATION.name: RC_ARITHMETIC}
+_ARITHMETIC = {"gclu": GCLU_ARITHMETIC, "response_calibration": RC_ARITHMETIC}
 # Where the weight stands among the arguments of an operator that sums products.
 _WEIGHTS = {"convolution": 1, "mm": 1, "addmm": 2, "bmm": 1}
 
 
-def roundings(network: nn.Module, image: Tensor) -> list[Rounding]:
+def roundings(network: nn.Module, shape: tuple[int, int, int]) -> list[Rounding]:
     """Return the roundings of one forward pass.
 
     Args:
         network: in evaluation mode.
-        image: (1, C, H, W), of the network's type.
+        shape: (C, H, W) of one image.
     """
     found: list[Rounding] = []
     with torch.no_grad(), _Observer(found):
-        network(image)
+        network(torch.zeros(1, *shape))
     return found
 
 
@@ -65,8 +64,8 @@ class _Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _rounding(namespace: str, name: str, arguments: tuple[Any, ...], result: Any) -> Rounding:
-    if namespace == "rc" and name in _OPERATORS:
-        return Rounding(arithmetic=_ARITHMETIC[_OPERATORS[name]], stores=1)
+    if namespace == DOMAIN and name in _ARITHMETIC:
+        return Rounding(arithmetic=_ARITHMETIC[name], stores=1)
     if name in _WEIGHTS:
         weight = arguments[_WEIGHTS[name]]
         reduction = math.prod(weight.shape[1:]) if name == "convolution" else weight.shape[-2]
