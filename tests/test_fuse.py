@@ -82,6 +82,25 @@ def feeds(batch: int = 3) -> dict[str, Any]:
     return {name: RNG.normal(size=(batch, 4, 5, 6)).astype(np.float32) for name in "XS"}
 
 
+def test_tail_without_biases() -> None:
+    """Exporters leave out biases of zeros, as a fresh network's are."""
+    text = NETWORK.format(transposed=1, terms="R, S", end="Relu (T)")
+    for bias in (", B)", ", BM)", ", BV)"):
+        text = text.replace(bias, ")")
+    model = rc_model(text)
+    fused = fuse.fused(model)
+    assert operators(fused) == {"Mul": 1, "CalibratedTail": 1}
+    inputs = feeds()
+    np.testing.assert_allclose(run(fused, **inputs)[0], run(model, **inputs)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_bias_of_another_shape_stays() -> None:
+    """Gemm broadcasts its bias; the fused operator does not."""
+    text = NETWORK.format(transposed=1, terms="R, S", end="Relu (T)")
+    model = rc_model(text.replace("float[2] B = {0.2, -0.1}", "float[1] B = {0.2}"))
+    assert operators(fuse.fused(model))["CalibratedResidual"] == 1
+
+
 @pytest.mark.parametrize("terms", ["R, S", "S, R"])
 def test_tail(terms: str) -> None:
     model = network(terms=terms)

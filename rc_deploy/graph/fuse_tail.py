@@ -4,17 +4,22 @@
     h = Gemm(g, W1, B1),  Mu = Gemm(h, W_mu, B_mu),  LogVar = Gemm(h, W_var, B_var)                          (2)
     CalibratedResidual(A, Mu, LogVar, Shortcut)  ->  CalibratedTail(A, Shortcut, W1, B1, W2, B2)             (3)
 
-W2 and B2 are W_mu over W_var and B_mu over B_var. All weights are constants as PyTorch's Linear has them (transB = 1),
-and nothing else uses g, h, Mu or LogVar. `fuse_residual` comes before it.
+W2 and B2 are W_mu over W_var and B_mu over B_var. All weights are constants as PyTorch's Linear has them (transB = 1;
+a bias of zeros may be left out), and nothing else uses g, h, Mu or LogVar. `fuse_residual` comes before it.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
 from rc_deploy.graph.rewrite import constant, only_user, replace
 from rc_deploy.schema import CALIBRATED_RESIDUAL, CALIBRATED_TAIL, DOMAIN
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def fuse_tail(model: ir.Model) -> int:
@@ -33,9 +38,14 @@ def _fuse(graph: ir.Graph, residual: ir.Node) -> bool:
     pool = None if squeeze is None or squeeze.inputs[0] is None else squeeze.inputs[0].producer()
     if squeeze is None or pool is None or not _pools(pool, a) or only_user(pool.outputs[0], "Gemm") is None:
         return False
-    stacked = [_stacked(graph, mean.inputs[index], variance.inputs[index]) for index in (1, 2)]
-    inputs = [a, shortcut, squeeze.inputs[1], squeeze.inputs[2], *stacked]
-    replace(graph, [pool, squeeze, mean, variance, residual], CALIBRATED_TAIL.name, inputs)
+    weights = {
+        "W1": _weight(squeeze),
+        "B1": _bias(squeeze),
+        "W2": np.concatenate([_weight(mean), _weight(variance)]),
+        "B2": np.concatenate([_bias(mean), _bias(variance)]),
+    }
+    initializers = [_initializer(graph, f"{residual.outputs[0].name}.{name}", weights[name]) for name in weights]
+    replace(graph, [pool, squeeze, mean, variance, residual], CALIBRATED_TAIL.name, [a, shortcut, *initializers])
     return True
 
 
@@ -46,8 +56,9 @@ def _linear(value: ir.Value | None, users: int = 1) -> ir.Node | None:
         return None
     defaults = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}
     found = {name: node.attributes[name].value if name in node.attributes else defaults[name] for name in defaults}
-    constants = len(node.inputs) == 3 and all(constant(weight) is not None for weight in node.inputs[1:])
-    return node if constants and found == {**defaults, "transB": 1} else None
+    weight, *biases = (constant(value) for value in node.inputs[1:])
+    fits = weight is not None and all(bias is not None and bias.shape == weight.shape[:1] for bias in biases)
+    return node if fits and found == {**defaults, "transB": 1} else None
 
 
 def _pools(node: ir.Node, a: ir.Value | None) -> bool:
@@ -59,11 +70,19 @@ def _pools(node: ir.Node, a: ir.Value | None) -> bool:
     return not keeps and axes is not None and sorted(axes.tolist()) == list(range(2, len(a.shape)))
 
 
-def _stacked(graph: ir.Graph, first: ir.Value | None, second: ir.Value | None) -> ir.Value:
-    """Return a new initializer, the first over the second."""
-    upper, lower = constant(first), constant(second)
-    assert first is not None and upper is not None and lower is not None  # noqa: PT018, S101 (_linear saw to it)
-    name = f"{first.name}.stacked"
-    value = ir.Value(name=name, const_value=ir.tensor(np.concatenate([upper, lower]), name=name))
+def _weight(linear: ir.Node) -> NDArray[Any]:
+    weight = constant(linear.inputs[1])
+    assert weight is not None  # noqa: S101 (_linear saw to it)
+    return weight
+
+
+def _bias(linear: ir.Node) -> NDArray[Any]:
+    bias = constant(linear.inputs[2]) if len(linear.inputs) == 3 else None
+    weight = _weight(linear)
+    return np.zeros(len(weight), weight.dtype) if bias is None else bias
+
+
+def _initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
     graph.register_initializer(value)
     return value
