@@ -46,8 +46,17 @@ class Scratch {
 
 rc_cuda_calibration calibration_of(const Call& call) {
   const Shape& a = call.shapes[0];
-  return {call.inputs[0], call.inputs[1], call.inputs[2],          call.output, a[0],
-          a[1],           elements(a, 2), call.attributes.epsilon, call.dtype};
+  rc_cuda_calibration operands = {};
+  operands.a = call.inputs[0];
+  operands.mu = call.inputs[1];
+  operands.log_var = call.inputs[2];
+  operands.y = call.output;
+  operands.batch = a[0];
+  operands.channels = a[1];
+  operands.positions = elements(a, 2);
+  operands.epsilon = call.attributes.epsilon;
+  operands.type = call.dtype;
+  return operands;
 }
 
 }  // namespace
