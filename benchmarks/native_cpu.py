@@ -60,7 +60,7 @@ def _gclu() -> None:
 
 def _networks() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        resnet, rescnet = (_exported(name, Path(folder)) for name in ("resnet32", "rescnet32"))
+        resnet, rescnet = (exported(name, Path(folder)) for name in ("resnet32", "rescnet32"))
     faster = fused(rescnet)
     for batch, rounds in NETWORK_ROUNDS.items():
         images = np.random.default_rng(0).normal(size=(batch, 3, 32, 32)).astype(np.float32)
@@ -73,7 +73,7 @@ def _networks() -> None:
         _report(f"batch {batch}", runs, rounds)
 
 
-def _exported(name: str, folder: Path) -> ModelProto:
+def exported(name: str, folder: Path) -> ModelProto:
     """Return the network with fresh weights: its speed does not depend on them."""
     spec = InputSpec((3, 32, 32), (0.5,) * 3, (0.25,) * 3, tuple("abcdefghij"))
     arguments = {"num_classes": 10}

@@ -23,7 +23,12 @@ ONNXTensorElementDataType element_type(rc_dtype dtype) {
 struct Node {
   const CustomOp& op;
   Attributes attributes;
+  std::unique_ptr<OrtAllocator, void (*)(OrtAllocator*)> allocator;
 };
+
+std::string named(const CustomOp& op, const std::exception& error) {
+  return std::string("rc.") + op.description.name + ": " + error.what();
+}
 
 // Puts the operator's name before what is wrong with a node.
 template <class Body>
@@ -32,7 +37,9 @@ OrtStatus* guarded_for(const CustomOp& op, const Body& body) noexcept {
     try {
       body();
     } catch (const std::invalid_argument& error) {
-      throw std::invalid_argument(std::string("rc.") + op.description.name + ": " + error.what());
+      throw std::invalid_argument(named(op, error));
+    } catch (const std::runtime_error& error) {
+      throw std::runtime_error(named(op, error));
     }
   });
 }
@@ -65,7 +72,14 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* inf
     if (!(epsilon >= 0.0F)) {
       throw std::invalid_argument("epsilon is " + std::to_string(epsilon) + "; it must not be negative");
     }
-    *kernel = new Node{self(op), {approximation_of(text_attribute(info, "approximate", "none")), epsilon}};
+    const Attributes attributes{approximation_of(text_attribute(info, "approximate", "none")), epsilon};
+    auto node = std::make_unique<Node>(Node{self(op), attributes, {nullptr, ort().ReleaseAllocator}});
+    if (self(op).provider.allocates) {
+      OrtAllocator* allocator = nullptr;
+      check(ort().KernelInfoGetAllocator(info, OrtMemTypeDefault, &allocator));
+      node->allocator.reset(allocator);
+    }
+    *kernel = node.release();
   });
 }
 
@@ -89,6 +103,7 @@ void compute_node(const Node& node, OrtKernelContext* context) {
   call.dtype = node.op.dtype;
   call.attributes = node.attributes;
   call.context = context;
+  call.allocator = node.allocator.get();
   call.inputs.resize(node.op.description.inputs);
   call.shapes.resize(node.op.description.inputs);
   for (std::size_t i = 0; i < call.inputs.size(); ++i) {
@@ -99,8 +114,7 @@ void compute_node(const Node& node, OrtKernelContext* context) {
   check(ort().KernelContext_GetOutput(context, 0, call.shapes[0].data(), call.shapes[0].size(), &output));
   check(ort().GetTensorMutableData(output, &call.output));
   if (const rc_status status = node.op.compute(call); status != RC_OK) {
-    throw std::runtime_error(std::string("rc.") + node.op.description.name + ": the kernel answers status " +
-                             std::to_string(status));
+    throw std::runtime_error("the kernel answers status " + std::to_string(status));
   }
 }
 
@@ -152,12 +166,15 @@ void release_inplace(int* inputs, int* outputs) {
 
 }  // namespace
 
-CustomOp::CustomOp(const Operator& described, rc_dtype type, const char* execution_provider,
-                   rc_status (*computation)(const Call& call))
-    : OrtCustomOp{}, description(described), dtype(type), provider(execution_provider), compute(computation) {
+CustomOp::CustomOp(const Operator& described, rc_dtype type, const Provider& execution_provider)
+    : OrtCustomOp{},
+      description(described),
+      dtype(type),
+      provider(execution_provider),
+      compute(described.*execution_provider.compute) {
   version = ORT_API_VERSION;
   GetName = [](const OrtCustomOp* op) { return self(op).description.name; };
-  GetExecutionProviderType = [](const OrtCustomOp* op) { return self(op).provider; };
+  GetExecutionProviderType = [](const OrtCustomOp* op) { return self(op).provider.name; };
   GetInputTypeCount = [](const OrtCustomOp* op) { return self(op).description.inputs; };
   GetInputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).dtype); };
   GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t{1}; };
@@ -175,8 +192,10 @@ CustomOp::CustomOp(const Operator& described, rc_dtype type, const char* executi
   KernelComputeV2 = rc::compute;
   KernelDestroy = [](void* kernel) { delete static_cast<Node*>(kernel); };
   InferOutputShapeFn = infer;
-  GetMayInplace = may_inplace;
-  ReleaseMayInplace = release_inplace;
+  if (provider.inplace) {
+    GetMayInplace = may_inplace;
+    ReleaseMayInplace = release_inplace;
+  }
 }
 
 }  // namespace rc

@@ -6,15 +6,21 @@
 
 namespace rc {
 
+struct Provider {
+  const char* name;
+  Compute Operator::* compute;  // its kernels
+  bool allocates;               // its kernels take memory from ONNX Runtime
+  bool inplace;                 // an output may lie where the first input does
+};
+
 // Registered with ONNX Runtime, which keeps its address: it lives as long as the process.
 struct CustomOp : OrtCustomOp {
-  CustomOp(const Operator& described, rc_dtype type, const char* execution_provider,
-           rc_status (*computation)(const Call& call));
+  CustomOp(const Operator& described, rc_dtype type, const Provider& execution_provider);
 
   const Operator& description;
   rc_dtype dtype;
-  const char* provider;
-  rc_status (*compute)(const Call& call);
+  const Provider& provider;
+  Compute compute;
 };
 
 }  // namespace rc

@@ -7,16 +7,28 @@
 namespace rc {
 namespace {
 
-// The domain `rc` with every operator, made at the first call and kept as long as the process: sessions refer to it.
+// rc/cuda.h's outputs must not overlap inputs.
+constexpr Provider kProviders[] = {
+    {"CPUExecutionProvider", &Operator::compute_on_cpu, false, true},
+    {"CUDAExecutionProvider", &Operator::compute_on_cuda, true, false},
+};
+
+// The domain `rc` with every operator that there is a kernel of, made at the first call and kept as long as the
+// process: sessions refer to it.
 OrtCustomOpDomain* domain() {
   static std::deque<CustomOp> operators;  // its elements keep their addresses
   static OrtCustomOpDomain* const made = [] {
     OrtCustomOpDomain* result = nullptr;
     check(ort().CreateCustomOpDomain("rc", &result));
-    for (const Operator& described : kOperators) {
-      for (const rc_dtype dtype : {RC_FLOAT32, RC_FLOAT16, RC_BFLOAT16}) {
-        operators.emplace_back(described, dtype, "CPUExecutionProvider", described.compute_on_cpu);
-        check(ort().CustomOpDomain_Add(result, &operators.back()));
+    for (const Provider& provider : kProviders) {
+      for (const Operator& described : kOperators) {
+        if (described.*provider.compute == nullptr) {
+          continue;
+        }
+        for (const rc_dtype dtype : {RC_FLOAT32, RC_FLOAT16, RC_BFLOAT16}) {
+          operators.emplace_back(described, dtype, provider);
+          check(ort().CustomOpDomain_Add(result, &operators.back()));
+        }
       }
     }
     return result;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "operators_cuda.h"
 #include "rc/cpu.h"
 
 namespace rc {
@@ -63,13 +64,7 @@ void check_tail(const std::vector<Shape>& shapes) {
   require("B2", shapes[5], {both});
 }
 
-rc_extent extent_of(const Shape& a) {
-  rc_extent extent{a[0], a[1], 1};
-  for (std::size_t i = 2; i < a.size(); ++i) {
-    extent.positions *= a[i];
-  }
-  return extent;
-}
+rc_extent extent_of(const Shape& a) { return {a[0], a[1], elements(a, 2)}; }
 
 // ONNX Runtime's own threads.
 rc_parallel threads_of(const Call& call) {
@@ -83,11 +78,8 @@ rc_parallel threads_of(const Call& call) {
 
 rc_status gclu_on_cpu(const Call& call) {
   const rc_parallel threads = threads_of(call);
-  std::int64_t count = 1;
-  for (const std::int64_t size : call.shapes[0]) {
-    count *= size;
-  }
-  return rc_cpu_gclu(call.dtype, call.attributes.approximation, call.inputs[0], call.output, count, &threads);
+  return rc_cpu_gclu(call.dtype, call.attributes.approximation, call.inputs[0], call.output, elements(call.shapes[0]),
+                     &threads);
 }
 
 rc_status calibration_on_cpu(const Call& call) {
@@ -114,10 +106,10 @@ rc_status tail_on_cpu(const Call& call) {
 }  // namespace
 
 const std::vector<Operator> kOperators = {
-    {"GCLU", 1, check_gclu, gclu_on_cpu},
-    {"ResponseCalibration", 3, check_calibration, calibration_on_cpu},
-    {"CalibratedResidual", 4, check_residual, residual_on_cpu},
-    {"CalibratedTail", 6, check_tail, tail_on_cpu},
+    {"GCLU", 1, check_gclu, gclu_on_cpu, gclu_on_cuda},
+    {"ResponseCalibration", 3, check_calibration, calibration_on_cpu, calibration_on_cuda},
+    {"CalibratedResidual", 4, check_residual, residual_on_cpu, residual_on_cuda},
+    {"CalibratedTail", 6, check_tail, tail_on_cpu, tail_on_cuda},
 };
 
 rc_approximation approximation_of(const std::string& name) {

@@ -23,14 +23,18 @@ struct Call {
   std::vector<Shape> shapes;  // of the inputs
   void* output;
   const OrtKernelContext* context;
+  OrtAllocator* allocator;  // of the provider's memory; null for the CPU's kernels, which need none
 };
+
+using Compute = rc_status (*)(const Call& call);
 
 struct Operator {
   const char* name;
   std::size_t inputs;
   // Throws std::invalid_argument in words where shapes do not fit each other; unknown sizes fit any.
   void (*check_shapes)(const std::vector<Shape>& shapes);
-  rc_status (*compute_on_cpu)(const Call& call);
+  Compute compute_on_cpu;
+  Compute compute_on_cuda;  // null where this library was built without a CUDA compiler
 };
 
 extern const std::vector<Operator> kOperators;

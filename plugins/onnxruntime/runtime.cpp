@@ -1,6 +1,8 @@
 #include "runtime.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <string>
 
 namespace rc {
@@ -21,6 +23,11 @@ void check(OrtStatus* status) {
   const std::string message = ort().GetErrorMessage(status);
   ort().ReleaseStatus(status);
   throw std::runtime_error(message);
+}
+
+std::int64_t elements(const Shape& shape, std::size_t first) {
+  return std::accumulate(shape.begin() + static_cast<std::ptrdiff_t>(first), shape.end(), std::int64_t{1},
+                         std::multiplies<>());
 }
 
 void read_shape(const OrtTensorTypeAndShapeInfo& info, Shape* shape) {

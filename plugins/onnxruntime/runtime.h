@@ -35,6 +35,9 @@ OrtStatus* guarded(const Body& body) noexcept {
 // Sizes of a tensor's dimensions; during shape inference -1 where a size is not known.
 using Shape = std::vector<std::int64_t>;
 
+// Product of the sizes from dimension `first` on.
+std::int64_t elements(const Shape& shape, std::size_t first = 0);
+
 void read_shape(const OrtTensorTypeAndShapeInfo& info, Shape* shape);
 
 }  // namespace rc

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import reference
 from native_build import built_with_cuda
 from native_cuda import Kernels
-from rc_deploy.schema import APPROXIMATIONS, DEFAULT_EPSILON
+from rc_deploy.schema import APPROXIMATIONS
 from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, UNIT_ROUNDOFF, operator_bound
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -157,30 +157,6 @@ def test_calibration_of_special_values(kernels: Kernels, dtype: str) -> None:
     assert np.isnan(found[2:]).all()
 
 
-def exact_tail(a: Array, shortcut: Array, weights: list[Array]) -> tuple[Array, Array]:
-    """The whole tail in float64, and how far float32 sums may move it.
-
-    A float32 sum of K terms in some order is taken to be off by u (2 sqrt(K) + 4) times the sum of their magnitudes.
-    What that does to mu and log_var reaches Y through z: |d Phi| <= 0.4 slope |d mu| + 0.242 |d log_var| / 2.
-    """
-    w1, b1, w2, b2 = weights
-    channels = a.shape[1]
-
-    def off(count: int) -> float:
-        return UNIT_ROUNDOFF["float32"] * (2 * float(np.sqrt(count)) + 4)
-
-    mean, mean_off = a.mean(axis=2), np.abs(a).mean(axis=2) * off(a.shape[2])
-    hidden = mean @ w1.T + b1
-    hidden_off = mean_off @ np.abs(w1.T) + off(channels) * (np.abs(mean) @ np.abs(w1.T) + np.abs(b1))
-    out = hidden @ w2.T + b2
-    out_off = hidden_off @ np.abs(w2.T) + off(len(b1)) * (np.abs(hidden) @ np.abs(w2.T) + np.abs(b2))
-    mu, log_var = out[:, :channels], out[:, channels:]
-    slope = 1 / (np.exp(log_var / 2) + DEFAULT_EPSILON)
-    tail_off = 0.4 * slope * out_off[:, :channels] + 0.121 * out_off[:, channels:]
-    exact = np.maximum(reference.response_calibration(a, mu, log_var) + shortcut, 0.0)
-    return exact, np.abs(a) * tail_off[:, :, None]
-
-
 def tail_operands(shape: tuple[int, int, int, int], dtype: torch.dtype, shift: int = 0) -> list[torch.Tensor]:
     batch, channels, positions, hidden = shape
     return [
@@ -200,7 +176,7 @@ def test_calibrated_tail(kernels: Kernels, dtype: str, shape: tuple[int, int, in
     a, shortcut, *weights = tail_operands(shape, DTYPES[dtype], shift)
     y, workspace = Guarded(shape[:3], DTYPES[dtype], shift), kernels.workspace(a).fill_(float("nan"))
     kernels.calibrated_tail(a, shortcut, weights, y.tensor, workspace)
-    exact, off = exact_tail(double(a), double(shortcut), [double(weight) for weight in weights])
+    exact, off = reference.calibrated_tail(double(a), double(shortcut), [double(weight) for weight in weights])
     argument = np.abs(double(a)) + np.abs(double(shortcut))
     assert_within(y.numpy(), exact, operator_bound(dtype, RC_ARITHMETIC + 2, argument, exact) + off)
 

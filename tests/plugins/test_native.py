@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from native_build import ROOT, built
+from native_build import ROOT, built, built_with_cuda, call
 from rc_deploy import native
 from rc_deploy.errors import InputError
 
@@ -29,6 +29,23 @@ def test_is_not_linked_to_onnx_runtime(ort_library: Path) -> None:
     listed = subprocess.run(["readelf", "-d", ort_library], capture_output=True, text=True, check=True).stdout
     assert "NEEDED" in listed
     assert "onnxruntime" not in listed.replace("librc_ort", "")
+
+
+def test_cuda_kernels_are_inside_and_ask_for_nothing(ort_library: Path) -> None:
+    """Neither CUDA's runtime nor its driver is needed to load the library."""
+    built_with_cuda("rc_ort_cuda_tests.flags")
+    assert ".nv_fatbin" in call("readelf", "--sections", "--wide", ort_library)
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", call("readelf", "-d", ort_library))
+    assert needed
+    assert not [name for name in needed if "cuda" in name or "nv" in name]
+
+
+def test_what_is_left_out_without_cuda_is_said(build_tree: Path, tmp_path: Path) -> None:
+    said = call("cmake", "-S", ROOT / "plugins", "-B", tmp_path, "-DRC_CUDA=OFF")
+    assert re.findall(r"--   (.*librc_ort.*)", said) == [
+        "built     librc_ort",
+        "left out  librc_ort's CUDA kernels: RC_CUDA is off",
+    ]
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64 has several instruction sets")

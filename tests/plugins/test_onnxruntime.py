@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import reference
+from native_build import built_with_cuda
 from rc_deploy import checkpoint, native
 from rc_deploy.errors import UnsupportedError
 from rc_deploy.graph.model import load
@@ -101,6 +103,20 @@ def test_calibrated_tail(session: Any, kind: str, batch: int) -> None:
     exact = np.maximum(reference.response_calibration(a, mu, log_var, EPSILON) + shortcut.astype(np.float64), 0)
     feeds = {"A": a, "S": shortcut, **dict(zip("PQRT", weights, strict=True))}
     assert_close(run.run(None, feeds)[0], exact, kind)
+
+
+def test_cuda_kernels_leave_the_cpu_its_own(ort_library: Path, tmp_path: Path) -> None:
+    """A session without a CUDA provider passes over the kernels for one."""
+    built_with_cuda("rc_ort_cuda_tests.flags")
+    model = onnx.parser.parse_model(HEADER + "g (float[N] X) => (float[N] Y) { Y = rc.GCLU (X) }")
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    options.register_custom_ops_library(str(ort_library))
+    made = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    made.run(None, {"X": np.ones(3, np.float32)})
+    events = json.loads(Path(made.end_profiling()).read_text())
+    ran = [(event["args"]["op_name"], event["args"]["provider"]) for event in events if event["cat"] == "Node"]
+    assert ran == [("GCLU", "CPUExecutionProvider")]
 
 
 def test_several_threads(session: Any) -> None:

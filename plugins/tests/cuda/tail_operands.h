@@ -52,7 +52,7 @@ struct Operands {
             shape.positions,
             static_cast<std::int32_t>(shape.channels),
             static_cast<std::int32_t>(shape.hidden),
-            kEpsilon,
+            epsilon,
             aligned};
   }
 
@@ -82,7 +82,7 @@ struct Operands {
         const double log_var = row(w2, b2, h, shape.channels + c);
         for (std::int64_t p = 0; p < shape.positions; ++p) {
           const std::int64_t e = element(n, c, p);
-          const double sum = exact_calibration(a[e], mu, log_var, static_cast<double>(kEpsilon)) + shortcut[e];
+          const double sum = exact_calibration(a[e], mu, log_var, static_cast<double>(epsilon)) + shortcut[e];
           const double exact = sum < 0 ? 0.0 : sum;
           ASSERT_TRUE(near(y[e], exact, bound<T>(std::abs(a[e]) + std::abs(shortcut[e]), exact, arithmetic)))
               << "sample " << n << ", channel " << c << ", position " << p;
@@ -97,6 +97,7 @@ struct Operands {
   }
 
   Shape shape;
+  float epsilon = kEpsilon;
   Tensor<T> a, shortcut, y, w1, b1, w2, b2;
 };
 
