@@ -192,10 +192,10 @@ def _run(part: Part, environment: dict[str, str], limit: float) -> dict[str, Any
         seconds = round(time.monotonic() - start, 1)
         output = (folder / "output").read_text(encoding="utf-8", errors="replace")
         found: dict[str, Any] = {"seconds": seconds, "exit_code": code, "output_end": output[-TAIL:]}
-        if (folder / "tests.xml").is_file():
+        if code is not None and (folder / "tests.xml").is_file():
             found["tests"] = _tests(folder / "tests.xml")
         if (folder / "measured.json").is_file():
-            found["measured"] = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
+            found["measured"] = _measured(folder / "measured.json")
         return _judged(found, limit)
 
 
@@ -214,6 +214,15 @@ def _exit_code(command: list[str], environment: dict[str, str], limit: float, ou
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _measured(file: Path) -> Any:
+    """Return the figures, which are what was there when a process was stopped, or why they are none."""
+    text = file.read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        return f"cannot be read ({error}): {text[-TAIL:]}"
 
 
 def _tests(report: Path) -> dict[str, Any]:

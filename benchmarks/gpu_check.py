@@ -33,7 +33,10 @@ TREE = ROOT / "build" / "gpu-check"
 BUILT = TREE / "built"  # there once the build is complete
 THIRD_PARTY = ROOT / "build" / "third_party"
 # What results depend on.
-SOURCES = ("benchmarks/*.py", "plugins/**/*", "rc_deploy/**/*", "tests/*.py", "tests/gpu/*.py", "training/**/*")
+SOURCES = (
+    *("benchmarks/*.py", "plugins/**/*", "rc_deploy/**/*", "tests/*.py", "tests/gpu/*.py", "training/**/*"),
+    "pyproject.toml",
+)
 BUDGET = 520  # seconds: what a lease of ten minutes leaves beside the copying
 REHEARSED_CAPABILITY = "9.0"
 HEADERS = "run `python plugins/headers.py` where there is a network, and bring build/third_party along"
@@ -77,7 +80,7 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
             _pytest("tests/gpu/test_operators_cuda.py"), 90, (_torch_gpu(rehearse), *tested),
         ),
         Part("bandwidth", "bytes a second, beside a copy", _python(*speed, "bandwidth"), 60, kernels),
-        Part("tails", "residual tails beside eager and compiled PyTorch", _python(*speed, "tails"), 180, kernels),
+        Part("tails", "residual tails beside eager and compiled PyTorch", _python(*speed, "tails"), 240, kernels),
         Part("onnxruntime", "the operators in ONNX Runtime on CUDA", _pytest(ort), 90, (_file(ort), *ort_gpu, *tested)),
         Part(
             "onnxruntime-speed", "networks in ONNX Runtime on CUDA",
@@ -87,13 +90,16 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
         *(
             Part(
                 tool, f"compute-sanitizer's {tool} finds nothing in the kernels",
-                _pytest(native, f"sanitizer and {tool}"), 90, (_tool("compute-sanitizer", TOOLKIT), *kernels, *tested),
+                _pytest(native, f"sanitizer and {tool}"), 150, (_tool("compute-sanitizer", TOOLKIT), *kernels, *tested),
             )
             for tool in ("memcheck", "racecheck", "synccheck")
         ),
         Part(
             "tensorrt", "the plugins in TensorRT's engines", _pytest("tests/gpu/test_tensorrt_plugins.py"), 120,
-            (_package("tensorrt", "pip install 'rc-deploy[tensorrt]'"), _product("librc_trt.so", HEADERS), *kernels),
+            (
+                _package("tensorrt", "pip install 'rc-deploy[tensorrt]'"), _product("librc_trt.so", HEADERS),
+                *kernels, *tested,
+            ),
         ),
         Part(
             "host-tests", "the GoogleTests, on this machine's processor",
@@ -109,6 +115,7 @@ def circumstances(rehearse: bool) -> Circumstances:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([*path, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTEST_ADDOPTS": "-W default",  # versions are this machine's own: a warning of theirs is no failure
         "RC_PLUGINS_BUILD": str(TREE),
         "RC_DEPLOY_LIBRARIES": str(TREE / "lib"),
     }
@@ -138,7 +145,7 @@ def sources(root: Path) -> str:
 def commit() -> str | None:
     """Return the commit of the sources; None where that is not known."""
     found = _said("git", "-C", str(ROOT), "rev-parse", "HEAD")
-    changed = _said("git", "-C", str(ROOT), "status", "--porcelain")
+    changed = _said("git", "-C", str(ROOT), "status", "--porcelain", "--", *(f":(glob){name}" for name in SOURCES))
     return f"{found}, with changes" if found and changed else found
 
 
@@ -162,8 +169,7 @@ def _build() -> Part:
 
 
 def _pytest(path: str, chosen: str = "") -> tuple[str, ...]:
-    # Versions are this machine's own: a warning of theirs is no failure.
-    options = ("-q", "-W", "default", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "--junitxml={folder}/tests.xml")
+    options = ("-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "--junitxml={folder}/tests.xml")
     return _python("-m", "pytest", *options, *(("-k", chosen) if chosen else ()), path)
 
 

@@ -80,17 +80,27 @@ def test_failure_leaves_the_others_running(tmp_path: Path) -> None:
 
 def test_part_that_hangs_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
     child = tmp_path / "child"
-    hanging = part("hanging", f"sleep 60 & echo $! > {shlex.quote(str(child))}; wait", limit=0.5)
+    figures = "echo '{\"first\": 1}' > {folder}/measured.json"
+    hanging = part("hanging", f"{figures}; sleep 60 & echo $! > {shlex.quote(str(child))}; wait", limit=0.5)
     start = time.monotonic()
     record = check((part("build"), hanging, part("last")), HERE, tmp_path, 60)
     assert time.monotonic() - start < 20
     assert record["parts"]["hanging"]["status"] == "stopped"
     assert record["parts"]["hanging"]["words"] == "did not end within 0.5 s and was stopped"
+    assert record["parts"]["hanging"]["measured"] == {"first": 1}  # what it had found by then
     assert record["parts"]["last"]["status"] == "passed"
     assert not succeeded(record)
     status = Path(f"/proc/{child.read_text().strip()}/stat")
     # Whoever inherits a killed process may leave it as a zombie.
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_figures_cut_off_are_said_to_be(tmp_path: Path) -> None:
+    record = check(
+        (part("build"), part("tails", "printf '{\"first' > {folder}/measured.json; exit 1")), HERE, tmp_path, 60
+    )
+    assert record["parts"]["tails"]["measured"].startswith("cannot be read")
+    assert record["parts"]["tails"]["measured"].endswith('{"first')
 
 
 def test_what_is_missing_is_said_and_no_failure(tmp_path: Path) -> None:
@@ -165,6 +175,7 @@ def test_rehearsal_goes_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         return {"parts": {}}
 
     monkeypatch.setattr(gpu_check, "check", record)
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # is as it was afterwards
     monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--rehearse", "--only", "tails"])
     assert gpu_check.main() == 1  # nothing was proven
     ((parts, where, results, budget, again),) = called
