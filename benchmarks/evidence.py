@@ -11,6 +11,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
@@ -62,6 +63,7 @@ class Circumstances:
         commit: of the sources, where known.
         rehearsal: whether the results are to be taken for none.
         environment: of the processes.
+        root: folder that they run in; its path stays out of the record.
     """
 
     machine: Mapping[str, Any]
@@ -69,6 +71,7 @@ class Circumstances:
     commit: str | None
     rehearsal: bool
     environment: Mapping[str, str]
+    root: Path
 
     def still_hold(self, record: Mapping[str, Any]) -> bool:
         """Whether a part passed under these circumstances and need not run again."""
@@ -168,14 +171,14 @@ def _record(part: Part, circumstances: Circumstances, left: float) -> dict[str, 
     elif left < 1:
         found = {"status": UNREACHED, "words": "the time for the whole check was spent: run it again for the rest"}
     else:
-        found = _run(part, dict(circumstances.environment), min(part.limit, left))
+        found = _run(part, circumstances, min(part.limit, left))
         if circumstances.rehearsal and found["status"] == PASSED:
             found["status"] = REHEARSED
     return {
         "about": part.about,
         "rehearsal": circumstances.rehearsal,
         **found,
-        "command": shlex.join(part.command),
+        "command": shlex.join("python" if word == sys.executable else word for word in part.command),
         "limit_s": part.limit,
         "commit": circumstances.commit,
         "sources": circumstances.sources,
@@ -183,14 +186,15 @@ def _record(part: Part, circumstances: Circumstances, left: float) -> dict[str, 
     }
 
 
-def _run(part: Part, environment: dict[str, str], limit: float) -> dict[str, Any]:
+def _run(part: Part, circumstances: Circumstances, limit: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         command = [word.replace("{folder}", temporary) for word in part.command]
         start = time.monotonic()
-        code = _exit_code(command, environment, limit, folder / "output")
+        code = _exit_code(command, circumstances, limit, folder / "output")
         seconds = round(time.monotonic() - start, 1)
         output = (folder / "output").read_text(encoding="utf-8", errors="replace")
+        output = output.replace(str(circumstances.root), ".").replace(temporary, "{folder}")
         found: dict[str, Any] = {"seconds": seconds, "exit_code": code, "output_end": output[-TAIL:]}
         if code is not None and (folder / "tests.xml").is_file():
             found["tests"] = _tests(folder / "tests.xml")
@@ -199,11 +203,17 @@ def _run(part: Part, environment: dict[str, str], limit: float) -> dict[str, Any
         return _judged(found, limit)
 
 
-def _exit_code(command: list[str], environment: dict[str, str], limit: float, output: Path) -> int | None:
+def _exit_code(command: list[str], circumstances: Circumstances, limit: float, output: Path) -> int | None:
     """Run a command; return its exit code, or None where it did not end in time and was stopped."""
     with output.open("wb") as file:
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            command,
+            cwd=circumstances.root,
+            env=dict(circumstances.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
         try:
             return process.wait(limit)

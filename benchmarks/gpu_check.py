@@ -70,7 +70,7 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
     kernels = (_product("librc_cuda.so", "the build says why"), _torch_gpu(rehearse))
     tested = tuple(map(_package, ("numpy", "scipy", "onnx", "onnx_ir", "typer", "rich", "pytest", "pytest_timeout")))
     native, ort = "tests/gpu/test_native_kernels.py", "tests/gpu/test_onnxruntime_cuda.py"
-    ort_gpu = (_onnx_runtime_gpu(), _product("librc_ort.so", "the build says why"), _torch_gpu(rehearse))
+    ort_gpu = (_onnx_runtime_gpu(), _product("librc_ort.so", HEADERS), _torch_gpu(rehearse))
     speed = ("benchmarks/native_gpu.py", "{folder}/measured.json", *(["--rehearse"] if rehearse else []), "--part")
     return (
         _build(),
@@ -103,7 +103,7 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
         ),
         Part(
             "host-tests", "the GoogleTests, on this machine's processor",
-            ("ctest", "--test-dir", str(TREE), "--output-on-failure", "--no-tests=error", "--parallel", "4"), 120,
+            ("ctest", "--test-dir", str(TREE.relative_to(ROOT)), "--output-on-failure", "--no-tests=error"), 120,
             (_tool("ctest", "install CMake"), _product("test_cpu", f"GoogleTest was not there: {HEADERS}")),
         ),
     )  # fmt: skip
@@ -119,12 +119,12 @@ def circumstances(rehearse: bool) -> Circumstances:
         "RC_PLUGINS_BUILD": str(TREE),
         "RC_DEPLOY_LIBRARIES": str(TREE / "lib"),
     }
-    return Circumstances(facts(), sources(ROOT), commit(), rehearse, environment)
+    return Circumstances(facts(), sources(ROOT), commit(), rehearse, environment, ROOT)
 
 
 def facts() -> dict[str, Any]:
     """Return the machine with everything that a figure depends on; null for what it does not have."""
-    script = "import torch; print(torch.version.cuda)"
+    script = "import torch; print(torch.version.cuda or '')"
     return machine.facts() | {
         "gpu_driver": _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "nvcc": _found(r"release ([\d.]+)", _said("nvcc", "--version")),
@@ -159,9 +159,10 @@ def _build() -> Part:
     tests = "ON" if (THIRD_PARTY / "googletest" / "CMakeLists.txt").is_file() else "OFF"
     options = f"-DRC_CUDA_ARCHITECTURES='{architectures}' -DRC_BUILD_TESTS={tests}"
     # What an earlier build left is not taken for this one's.
+    tree, built = TREE.relative_to(ROOT), BUILT.relative_to(ROOT)
     script = (
-        f"cd '{ROOT}' && rm -f '{BUILT}' && cmake -S plugins -B '{TREE}' {options} && "
-        f"cmake --build '{TREE}' --parallel {len(os.sched_getaffinity(0))} && touch '{BUILT}'"
+        f"rm -f {built} && cmake -S plugins -B {tree} {options} && "
+        f"cmake --build {tree} --parallel {len(os.sched_getaffinity(0))} && touch {built}"
     )
     about = "the native libraries" + ("" if tests == "ON" else f" (no GoogleTests: {HEADERS})")
     needs = (_tool("cmake", "install CMake 3.24 or later"), _tool("g++", "install g++"), _tool("nvcc", TOOLKIT))
@@ -169,12 +170,12 @@ def _build() -> Part:
 
 
 def _pytest(path: str, chosen: str = "") -> tuple[str, ...]:
-    options = ("-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "--junitxml={folder}/tests.xml")
+    options = ("-q", "-p", "no:cacheprovider", "--junitxml={folder}/tests.xml")
     return _python("-m", "pytest", *options, *(("-k", chosen) if chosen else ()), path)
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
-    return (sys.executable, *(str(ROOT / word) if (ROOT / word).is_file() else word for word in arguments))
+    return (sys.executable, *arguments)
 
 
 def _tool(name: str, brought_by: str) -> Need:
@@ -241,7 +242,7 @@ def _said(*command: str) -> str | None:
         found = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    return (found.stdout.strip() or None) if found.returncode == 0 else None
 
 
 def _found(pattern: str, text: str | None) -> str | None:

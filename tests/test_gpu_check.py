@@ -25,7 +25,7 @@ from rc_deploy.tolerances import RC_ARITHMETIC, operator_bound
 
 ROOT = Path(__file__).parents[1]
 MACHINE = {"created": "2026-01-02", "load_average": 0.5, "gpus": [{"name": "Some GPU"}], "torch_cuda": "13.0"}
-HERE = Circumstances(MACHINE, "5" * 64, "abc", rehearsal=False, environment=dict(os.environ))
+HERE = Circumstances(MACHINE, "5" * 64, "abc", rehearsal=False, environment=dict(os.environ), root=ROOT)
 JUNIT = """<testsuites><testsuite>
 <testcase name="a"/><testcase name="b"/><testcase name="c"><skipped message="no such GPU"/></testcase>{}
 </testsuite></testsuites>"""
@@ -45,7 +45,9 @@ def runs(folder: Path) -> dict[str, int]:
 
 
 def test_record_says_what_was_found_where_and_with_what(tmp_path: Path) -> None:
-    reports = f"echo '{JUNIT.format('')}' > {{folder}}/tests.xml; echo '{{\"tb_per_s\": 4}}' > {{folder}}/measured.json"
+    reports = (
+        f"pwd; echo '{JUNIT.format('')}' > {{folder}}/tests.xml; echo '{{\"tb_per_s\": 4}}' > {{folder}}/measured.json"
+    )
     record = check((part("build"), part("kernels", reports)), HERE, tmp_path, 60)
     assert json.loads((tmp_path / "gpu_check.json").read_text()) == record
     found = record["parts"]["kernels"]
@@ -58,6 +60,7 @@ def test_record_says_what_was_found_where_and_with_what(tmp_path: Path) -> None:
     assert found["rehearsal"] is record["rehearsal"] is False
     words = (tmp_path / "gpu_check.md").read_text()
     assert "2 passed." in words
+    assert str(ROOT) not in json.dumps(record)
     assert "| kernels | passed | what kernels proves: 2 tests passed; 1 skipped: no such GPU | Some GPU |" in words
     assert "REHEARSAL" not in words
     assert succeeded(record)
@@ -196,6 +199,7 @@ def test_every_part_says_what_it_misses(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr(gpu_check, "find_spec", lambda name: None)
     monkeypatch.setattr(gpu_check, "_said", lambda *command: None)
+    monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
     monkeypatch.setattr(gpu_check, "TREE", tmp_path)
     monkeypatch.setattr(gpu_check, "BUILT", tmp_path / "built")
     parts = gpu_check.parts(rehearse=False)
@@ -217,6 +221,7 @@ def test_every_part_says_what_it_misses(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_build_that_is_not_complete_counts_for_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
     monkeypatch.setattr(gpu_check, "TREE", tmp_path)
     monkeypatch.setattr(gpu_check, "BUILT", tmp_path / "built")
     need = gpu_check._product("librc_cuda.so", "why")
