@@ -1,9 +1,10 @@
 """Time the CUDA kernels of plugins/cuda against copies and against PyTorch, all in turns, into a JSON file.
 
-    PYTHONPATH=tests python benchmarks/native_gpu.py benchmarks/results/native_gpu.json
+    PYTHONPATH=.:tests python benchmarks/native_gpu.py benchmarks/results/native_gpu.json
 
 Bandwidth: each operator on tensors much larger than the device's cache, next to a copy of as many bytes. Tails: all 15
 of ResCNet-32 in one CUDA graph, at several batches, next to the same in PyTorch's eager operators and torch.compile's.
+The file is written after every figure: a run that is stopped leaves those that it had.
 """
 
 from __future__ import annotations
@@ -15,59 +16,188 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from native_build import built_with_cuda
 from native_cuda import Kernels
 from rc_deploy.nn import functional as rc
+from rc_deploy.schema import DEFAULT_EPSILON
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# What is used most comes first: a run that is stopped has it.
+DTYPES = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
 # The residual tails of ResCNet-32: five of each stage (C, positions, hidden).
 STAGES = [(16, 1024, 4), (32, 256, 8), (64, 64, 16)]
 BLOCKS = 5
-LARGE = (256, 256, 56 * 56)  # N, C, positions: 411 MB of halves
-ROUNDS, WARM_UP = 30, 5
+# Autotuning takes minutes: it is left to the one configuration that the claim is about.
+AUTOTUNED = ("float16", 1)
 
 Work = Callable[[], Any]
 
 
 def main() -> None:
-    """Run both parts and write one record."""
+    """Run the parts and write their record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--part", choices=("bandwidth", "tails"), help="only this one")
     parser.add_argument("--batch", default="1,8,64", help="batches of the tails")
+    parser.add_argument("--rehearse", action="store_true", help="the same steps on a CPU, without the kernels")
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
+    if not arguments.rehearse and not torch.cuda.is_available():
         raise SystemExit("native_gpu.py: PyTorch finds no GPU here, and nothing was measured")
-    kernels = Kernels(built_with_cuda("librc_cuda.so"))
-    record = {
-        "machine": _machine(),
-        "bandwidth": {name: _bandwidth(kernels, dtype) for name, dtype in DTYPES.items()},
-        "tails": {
-            f"{name}, batch {batch}": _tails(kernels, dtype, batch)
-            for name, dtype in DTYPES.items()
-            for batch in map(int, arguments.batch.split(","))
-        },
-    }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(record, indent=2) + "\n")
+    device: Device = StandIn() if arguments.rehearse else Gpu()
+    record: dict[str, Any] = {"rehearsal": arguments.rehearse, "machine": _machine(device)}
+    figures = {"bandwidth": _bandwidths(device), "tails": _all_tails(device, arguments.batch)}
+    for part in [arguments.part] if arguments.part else figures:
+        record[part] = {}
+        for name, figure in figures[part]:
+            record[part][name] = figure
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
 
 
-def _machine() -> dict[str, str]:
+class Device(Protocol):
+    """Where the work is done, and how its time is taken."""
+
+    name: str  # PyTorch's
+    title: str
+    large: tuple[int, int, int]  # N, C, positions of the tensors whose bytes are counted
+    rounds: int
+    warm_up: int
+    kernels: Any
+
+    def seconds(self, work: Work) -> float:
+        """Return how long the device takes."""
+
+    def replayed(self, work: Work) -> Work:
+        """Return a replay of `work` without the cost of its launches."""
+
+    def launches(self, work: Work) -> int:
+        """Count the kernels that `work` launches."""
+
+    def compiled(self, function: Callable[..., Tensor], mode: str) -> Callable[..., Tensor]:
+        """Return `function` as torch.compile makes it."""
+
+
+class Gpu:
+    """The first CUDA device."""
+
+    name = "cuda"
+    large = (256, 256, 56 * 56)  # 411 MB of halves
+    rounds, warm_up = 30, 5
+
+    def __init__(self) -> None:
+        self.title = torch.cuda.get_device_name()
+        self.kernels = Kernels(built_with_cuda("librc_cuda.so"))
+
+    def seconds(self, work: Work) -> float:
+        """Return the time between two events around the work."""
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        return 1e-3 * float(start.elapsed_time(end))
+
+    def replayed(self, work: Work) -> Work:
+        """Return the replay of a CUDA graph."""
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                work()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            work()
+        return graph.replay
+
+    def launches(self, work: Work) -> int:
+        """Count what the profiler sees on the device, copies apart."""
+        work()
+        torch.cuda.synchronize()
+        with profile(activities=[ProfilerActivity.CUDA]) as record:
+            work()
+            torch.cuda.synchronize()
+        on_device = [event.name for event in record.events() or () if str(event.device_type) == "DeviceType.CUDA"]
+        return sum(not name.startswith(("Memcpy", "Memset")) for name in on_device)
+
+    def compiled(self, function: Callable[..., Tensor], mode: str) -> Callable[..., Tensor]:
+        """Return it compiled for every shape anew: one for all of them would be slower, a fallback slower still."""
+        return torch.compile(function, mode=mode, dynamic=False, fullgraph=True)
+
+
+class StandIn:
+    """A CPU in the GPU's place, with PyTorch in the kernels': the same steps on small tensors, for a rehearsal.
+
+    Its figures say nothing about anything.
+    """
+
+    name = "cpu"
+    title = "none: a rehearsal on a CPU"
+    large = (2, 16, 64)
+    rounds, warm_up = 3, 1
+
+    def __init__(self) -> None:
+        self.kernels = _PyTorchKernels()
+
+    def seconds(self, work: Work) -> float:
+        """Return the wall clock's time."""
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    def replayed(self, work: Work) -> Work:
+        """Return the work itself, done once."""
+        work()
+        return work
+
+    def launches(self, work: Work) -> int:
+        """Return none: there is no device."""
+        work()
+        return 0
+
+    def compiled(self, function: Callable[..., Tensor], mode: str) -> Callable[..., Tensor]:  # noqa: ARG002
+        """Return it traced as for a GPU; no code is generated."""
+        return torch.compile(function, backend="eager", dynamic=False, fullgraph=True)
+
+
+class _PyTorchKernels:
+    """What `native_cuda.Kernels` computes, by PyTorch; it needs no workspace."""
+
+    def gclu(self, x: Tensor, y: Tensor, approximate: str = "none") -> None:
+        y.copy_(rc.gclu(x, approximate))
+
+    def response_calibration(self, a: Tensor, mu: Tensor, log_var: Tensor, y: Tensor) -> None:
+        y.copy_(rc.response_calibration(a, mu, log_var))
+
+    def calibrated_residual(self, a: Tensor, mu: Tensor, log_var: Tensor, shortcut: Tensor, y: Tensor) -> None:
+        y.copy_(torch.relu(rc.response_calibration(a, mu, log_var) + shortcut))
+
+    def workspace(self, a: Tensor) -> Tensor:
+        return a.new_empty(1)
+
+    def calibrated_tail(self, a: Tensor, shortcut: Tensor, weights: list[Tensor], y: Tensor, _: Tensor) -> None:
+        y.copy_(_eager_tail(a, shortcut, *weights))
+
+
+def _machine(device: Device) -> dict[str, str]:
     query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem", "--format=csv,noheader"]
     found = subprocess.run(query, capture_output=True, text=True).stdout if shutil.which("nvidia-smi") else ""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", *sys.argv]),
-        "gpu": found.strip() or torch.cuda.get_device_name(),
+        "device": device.title,
+        "gpu": found.strip() or device.title,
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -75,12 +205,18 @@ def _machine() -> dict[str, str]:
     }
 
 
-def _bandwidth(kernels: Kernels, dtype: torch.dtype) -> dict[str, dict[str, float]]:
+def _bandwidths(device: Device) -> Iterator[tuple[str, Any]]:
+    for name, dtype in DTYPES.items():
+        yield name, _bandwidth(device, dtype)
+
+
+def _bandwidth(device: Device, dtype: torch.dtype) -> dict[str, dict[str, float]]:
     """Bytes moved a second by each operator, and as a share of what a copy in the same turns moves."""
-    a, shortcut, y = (torch.randn(LARGE, device="cuda").to(dtype) for _ in range(3))
-    mu, log_var = (torch.randn(LARGE[:2], device="cuda").to(dtype) for _ in range(2))
-    channels, hidden = LARGE[1], LARGE[1] // 4
-    weights = _weights(channels, hidden, dtype)
+    a, shortcut, y = (torch.randn(device.large, device=device.name).to(dtype) for _ in range(3))
+    mu, log_var = (torch.randn(device.large[:2], device=device.name).to(dtype) for _ in range(2))
+    channels, hidden = device.large[1], device.large[1] // 4
+    weights = _weights(channels, hidden, dtype, device)
+    kernels = device.kernels
     workspace = kernels.workspace(a)
     size = a.numel() * a.element_size()
     works: dict[str, tuple[int, Work]] = {
@@ -92,7 +228,7 @@ def _bandwidth(kernels: Kernels, dtype: torch.dtype) -> dict[str, dict[str, floa
         "CalibratedResidual": (3 * size, lambda: kernels.calibrated_residual(a, mu, log_var, shortcut, y)),
         "CalibratedTail": (3 * size, lambda: kernels.calibrated_tail(a, shortcut, weights, y, workspace)),
     }
-    times = _in_turns({name: work for name, (_, work) in works.items()})
+    times = _in_turns(device, {name: work for name, (_, work) in works.items()})
     speeds = {name: works[name][0] / np.array(times[name]) for name in works}
     return {
         name: {
@@ -105,83 +241,78 @@ def _bandwidth(kernels: Kernels, dtype: torch.dtype) -> dict[str, dict[str, floa
     }
 
 
-def _tails(kernels: Kernels, dtype: torch.dtype, batch: int) -> dict[str, Any]:
+def _all_tails(device: Device, batches: str) -> Iterator[tuple[str, Any]]:
+    for batch in map(int, batches.split(",")):
+        for name in DTYPES:
+            yield f"{name}, batch {batch}", _tails(device, name, batch)
+
+
+def _tails(device: Device, dtype: str, batch: int) -> dict[str, Any]:
     """The 15 tails one after the other: microseconds in a CUDA graph, and kernels."""
+    kernels = device.kernels
     operands = []
     for channels, positions, hidden in STAGES:
         for _ in range(BLOCKS):
-            a, shortcut, y = (torch.randn(batch, channels, positions, device="cuda").to(dtype) for _ in range(3))
-            operands.append((a, shortcut, _weights(channels, hidden, dtype), y, kernels.workspace(a)))
+            shape = (batch, channels, positions)
+            a, shortcut, y = (torch.randn(shape, device=device.name).to(DTYPES[dtype]) for _ in range(3))
+            weights = _weights(channels, hidden, DTYPES[dtype], device)
+            operands.append((a, shortcut, weights, y, kernels.workspace(a)))
 
     def fused() -> None:
         for a, shortcut, weights, y, workspace in operands:
             kernels.calibrated_tail(a, shortcut, weights, y, workspace)
 
-    compiled = torch.compile(_tail, mode="max-autotune-no-cudagraphs")
-    works = {
-        "fused": fused,
-        "eager": lambda: [_tail(a, shortcut, *weights) for a, shortcut, weights, _, _ in operands],
-        "compiled": lambda: [compiled(a, shortcut, *weights) for a, shortcut, weights, _, _ in operands],
-    }
-    graphs = {name: _captured(work) for name, work in works.items()}
-    times = _in_turns({name: graph.replay for name, graph in graphs.items()})
+    def by(tail: Callable[..., Tensor]) -> Work:
+        return lambda: [tail(a, shortcut, *weights) for a, shortcut, weights, _, _ in operands]
+
+    torch.compiler.reset()  # else its limit of versions of one function is reached, and it gives up
+    works = {"fused": fused, "eager": by(_eager_tail), "compiled": by(device.compiled(_plain_tail, "default"))}
+    if (dtype, batch) == AUTOTUNED:
+        works["autotuned"] = by(device.compiled(_plain_tail, "max-autotune-no-cudagraphs"))
+    with torch.no_grad():
+        times = _in_turns(device, {name: device.replayed(work) for name, work in works.items()})
+        counts = {name: device.launches(work) for name, work in works.items()}
     medians = {name: float(np.median(time)) for name, time in times.items()}
     return {
         "microseconds": {name: 1e6 * time for name, time in medians.items()},
-        "kernels": {name: _kernels(work) for name, work in works.items()},
-        "speedup_over_eager": medians["eager"] / medians["fused"],
-        "speedup_over_compiled": medians["compiled"] / medians["fused"],
+        "kernels": counts,
+        **{f"speedup_over_{name}": medians[name] / medians["fused"] for name in works if name != "fused"},
     }
 
 
-def _tail(a: torch.Tensor, shortcut: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-    w1, b1, w2, b2 = weights
-    hidden = torch.nn.functional.linear(a.mean(dim=2), w1, b1)
-    mu, log_var = torch.nn.functional.linear(hidden, w2, b2).chunk(2, dim=1)
+def _eager_tail(a: Tensor, shortcut: Tensor, *weights: Tensor) -> Tensor:
+    """Return the end of a block as rc_deploy.nn computes it: the calibration is one operator."""
+    mu, log_var = _statistics(a, *weights)
     return torch.relu(rc.response_calibration(a, mu, log_var) + shortcut)
 
 
-def _weights(channels: int, hidden: int, dtype: torch.dtype) -> list[torch.Tensor]:
+def _plain_tail(a: Tensor, shortcut: Tensor, *weights: Tensor) -> Tensor:
+    """Return the same in PyTorch's own operators, which torch.compile can fuse; it could not look into `rc`'s."""
+    mu, log_var = (statistic.float().unsqueeze(2) for statistic in _statistics(a, *weights))
+    wide = a.float()
+    z = (wide - mu) / (torch.exp(0.5 * log_var) + DEFAULT_EPSILON)
+    calibrated = (wide + wide * 0.5 * torch.erfc(z.abs() * 0.5**0.5)).to(a.dtype)
+    return torch.relu(calibrated + shortcut)
+
+
+def _statistics(a: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> tuple[Tensor, ...]:
+    hidden = torch.nn.functional.linear(a.mean(dim=2), w1, b1)
+    return torch.nn.functional.linear(hidden, w2, b2).chunk(2, dim=1)
+
+
+def _weights(channels: int, hidden: int, dtype: torch.dtype, device: Device) -> list[Tensor]:
     shapes = [(hidden, channels), (hidden,), (2 * channels, hidden), (2 * channels,)]
-    return [(0.1 * torch.randn(shape, device="cuda")).to(dtype) for shape in shapes]
+    return [(0.1 * torch.randn(shape, device=device.name)).to(dtype) for shape in shapes]
 
 
-def _captured(work: Work) -> torch.cuda.CUDAGraph:
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            work()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph
-
-
-def _kernels(work: Work) -> int:
-    """Count the kernels that `work` launches."""
-    work()
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA]) as record:
-        work()
-        torch.cuda.synchronize()
-    on_device = [event.name for event in record.events() or () if str(event.device_type) == "DeviceType.CUDA"]
-    return sum(not name.startswith(("Memcpy", "Memset")) for name in on_device)
-
-
-def _in_turns(works: dict[str, Work]) -> dict[str, list[float]]:
+def _in_turns(device: Device, works: dict[str, Work]) -> dict[str, list[float]]:
     """Seconds on the device of each work, all of them in every round."""
     times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(WARM_UP + ROUNDS):
+    for turn in range(device.warm_up + device.rounds):
         for name, work in works.items():
-            start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            start.record()
-            work()
-            end.record()
-            end.synchronize()
-            if turn >= WARM_UP:
-                times[name].append(1e-3 * start.elapsed_time(end))
+            seconds = device.seconds(work)
+            if turn >= device.warm_up:
+                times[name].append(seconds)
     return times
 
 
