@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from rc_deploy import checkpoint, gpu, manifest, native
 from rc_deploy.artefacts import Kind, kind_of
 from rc_deploy.files import sha256
 from rc_deploy.graph import model as onnx_model
+from rc_deploy.graph.blocked import fastest
 from rc_deploy.graph.precision import require_precision
 from rc_deploy.graph.roundings import roundings
 from rc_deploy.runners import OnnxRunner, Runner, TorchRunner
@@ -78,27 +79,27 @@ def load(path: Path, threads: int | None = None, factory: str | None = None, bod
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
-        return _onnx(path, kind, model, OnnxRunner(model, threads, bodies=True), note=_engine_note(record))
-    model = onnx_model.load(path)
-    kernels = OnnxRunner(model, threads) if bodies and native.onnx_runtime_library() else None
-    return _onnx(path, kind, model, OnnxRunner(model, threads, bodies), kernels)
+        return _onnx(path, kind, model, threads, _engine_note(record))
+    found = _onnx(path, kind, onnx_model.load(path), threads)
+    if found.kernels and not bodies:
+        return replace(found, runner=found.kernels, kernels=None)
+    return found
 
 
-def _onnx(
-    path: Path, kind: Kind, model: ModelProto, runner: Runner, kernels: Runner | None = None, note: str = ""
-) -> Loaded:
+def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: str = "") -> Loaded:
     provenance = onnx_model.provenance(model, str(path))
     onnx_model.require_classifier(model, provenance.input, str(path))
     require_precision(model, provenance.precision, str(path))
+    library = native.onnx_runtime_library() if kind is Kind.ONNX else None
     return Loaded(
         path=path,
         kind=kind,
         sha256=sha256(path),
         precision=provenance.precision,
         input=provenance.input,
-        runner=runner,
+        runner=OnnxRunner(model, threads, bodies=True),
         roundings=partial(roundings, model),
-        kernels=kernels,
+        kernels=OnnxRunner(fastest(model, library), threads) if library else None,
         note=note,
     )
 

@@ -13,6 +13,8 @@ from rc_deploy.errors import InputError, UnsupportedError, reason
 from rc_deploy.optional import require
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from onnx import ModelProto
     from torch import nn
@@ -116,13 +118,7 @@ class OnnxRunner:
         # Between runs its threads sleep: spinning, they would slow down whatever else runs then.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if self._kernels:
-            try:
-                options.register_custom_ops_library(str(self._kernels))
-            except Exception as error:
-                raise UnsupportedError(
-                    f"ONNX Runtime refuses {self._kernels}: {error}",
-                    f"Build it again on this machine; with {native.VARIABLE}= (empty) it is not used.",
-                ) from error
+            register(options, self._kernels)
         try:
             self._session = self._library.InferenceSession(
                 self._model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -166,6 +162,17 @@ class OnnxRunner:
                 "The file's metadata do not fit its graph: export it again.",
             ) from error
         return logits
+
+
+def register(options: Any, library: Path) -> None:
+    """Have sessions of these options take their `rc` kernels from librc_ort. Raises UnsupportedError."""
+    try:
+        options.register_custom_ops_library(str(library))
+    except Exception as error:
+        raise UnsupportedError(
+            f"ONNX Runtime refuses {library}: {error}",
+            f"Build it again on this machine; with {native.VARIABLE}= (empty) it is not used.",
+        ) from error
 
 
 def _padded(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:

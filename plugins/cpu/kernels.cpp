@@ -77,6 +77,60 @@ void pool(const T* a, float* means, std::size_t rows, std::size_t positions) {
   }
 }
 
+// Rows side by side: a vector holds one position of all of a block's rows.
+template <class T, std::size_t kBlock>
+void calibrate_blocks(const Calibration<T, float>& t, Range range) {
+  const std::size_t plane = range.positions * kBlock;
+  for (std::size_t begin = range.begin; begin < range.end;) {
+    const std::size_t block = begin / plane;
+    const std::size_t next = (block + 1) * plane;
+    const std::size_t end = next < range.end ? next : range.end;
+    float mu[kBlock];
+    float slope[kBlock];
+#pragma omp simd
+    for (std::size_t row = 0; row < kBlock; ++row) {
+      mu[row] = t.mu[block * kBlock + row];
+      slope[row] = calibration_slope(standard_deviation(t.log_var[block * kBlock + row]), t.epsilon);
+    }
+    for (; begin < end; begin += kBlock) {
+#pragma omp simd
+      for (std::size_t row = 0; row < kBlock; ++row) {
+        const float calibration = calibrated(load(t.a[begin + row]), mu[row], slope[row]);
+        t.y[begin + row] = store<T>(detail::relu(calibration + load(t.shortcut[begin + row])));
+      }
+    }
+  }
+}
+
+// Four partial sums per row, for additions to overlap.
+template <class T, std::size_t kBlock>
+void pool_blocks(const T* a, float* means, std::size_t rows, std::size_t positions) {
+  constexpr std::size_t kSums = 4 * kBlock;
+  const float size = static_cast<float>(positions);
+  for (std::size_t first = 0; first < rows; first += kBlock) {
+    const T* x = a + first * positions;
+    const std::size_t count = positions * kBlock;
+    const std::size_t even = count / kSums * kSums;
+    float sums[kSums] = {};
+    for (std::size_t i = 0; i < even; i += kSums) {
+#pragma omp simd
+      for (std::size_t j = 0; j < kSums; ++j) {
+        sums[j] += load(x[i + j]);
+      }
+    }
+    for (std::size_t i = even; i < count; i += kBlock) {
+      for (std::size_t row = 0; row < kBlock; ++row) {
+        sums[row] += load(x[i + row]);
+      }
+    }
+    for (std::size_t row = 0; row < kBlock; ++row) {
+      const float low = sums[row] + sums[kBlock + row];
+      const float high = sums[2 * kBlock + row] + sums[3 * kBlock + row];
+      means[first + row] = (low + high) / size;
+    }
+  }
+}
+
 template <class T>
 void dense(const T* weights, const T* bias, const float* input, float* output, std::size_t m, std::size_t n) {
   for (std::size_t row = 0; row < m; ++row) {
@@ -92,7 +146,12 @@ void dense(const T* weights, const T* bias, const float* input, float* output, s
 
 template <class T>
 constexpr TypedKernels<T> typed() {
-  return {{map<T, none>, map<T, sigmoid>, map<T, tanh>}, calibrate<T, T>, calibrate<T, float>, pool<T>, dense<T>};
+  return {{map<T, none>, map<T, sigmoid>, map<T, tanh>},
+          calibrate<T, T>,
+          {pool<T>, calibrate<T, float>},
+          {pool_blocks<T, 8>, calibrate_blocks<T, 8>},
+          {pool_blocks<T, 16>, calibrate_blocks<T, 16>},
+          dense<T>};
 }
 
 }  // namespace

@@ -26,13 +26,22 @@ struct Calibration {
   float epsilon;
 };
 
+// For one order of elements: whole rows, or rows that lie side by side in blocks of 8 or 16, to which ranges and
+// numbers of rows are then whole.
+template <class T>
+struct TailKernels {
+  // Means of rows.
+  void (*pool)(const T* a, float* means, std::size_t rows, std::size_t positions);
+  void (*calibrate)(const Calibration<T, float>& tensors, Range range);
+};
+
 template <class T>
 struct TypedKernels {
   void (*gclu[3])(const T* x, T* y, std::size_t count);  // by rc_approximation
   void (*calibrate)(const Calibration<T, T>& tensors, Range range);
-  void (*calibrate_predicted)(const Calibration<T, float>& tensors, Range range);
-  // Means of rows.
-  void (*pool)(const T* a, float* means, std::size_t rows, std::size_t positions);
+  TailKernels<T> rows;
+  TailKernels<T> blocks_of_8;
+  TailKernels<T> blocks_of_16;
   // output (m) = weights (m, n) input (n) + bias (m)
   void (*dense)(const T* weights, const T* bias, const float* input, float* output, std::size_t m, std::size_t n);
 };

@@ -99,6 +99,8 @@ rc_status calibrate(rc_dtype dtype, const void* a, const void* mu, const void* l
 template <class T>
 struct WholeTail {
   const TypedKernels<T>& typed;
+  const TailKernels<T>& tail;
+  std::size_t block;
   const T* a;
   const T* shortcut;
   rc_perceptron perceptron;
@@ -117,7 +119,7 @@ struct WholeTail {
   }
 
   void pool(std::size_t begin, std::size_t end) const {
-    typed.pool(a + begin * positions, workspace + begin, end - begin, positions);
+    tail.pool(a + begin * positions, workspace + begin, end - begin, positions);
   }
 
   void predict(std::size_t sample) const {
@@ -130,8 +132,7 @@ struct WholeTail {
   void calibrate(std::size_t sample, std::size_t begin, std::size_t end) const {
     const std::size_t offset = sample * channels * positions;
     const float* mu = statistics(sample);
-    typed.calibrate_predicted({a + offset, shortcut + offset, mu, mu + channels, y + offset, epsilon},
-                              {begin, end, positions});
+    tail.calibrate({a + offset, shortcut + offset, mu, mu + channels, y + offset, epsilon}, {begin, end, positions});
   }
 
   // Reads a sample a second time while it is still in the cache.
@@ -154,7 +155,7 @@ struct WholeTail {
     // Few large samples: threads share each of them, and wait for each other between the steps.
     for (std::size_t sample = 0; sample < samples; ++sample) {
       const std::size_t first = sample * channels;
-      in_pieces(parallel, channels, 1 + kPiece / positions,
+      in_pieces(parallel, channels, (1 + kPiece / positions / block) * block,
                 [&](std::size_t begin, std::size_t end) { pool(first + begin, first + end); });
       predict(sample);
       in_pieces(parallel, elements, kPiece, [&](std::size_t begin, std::size_t end) { calibrate(sample, begin, end); });
@@ -203,10 +204,12 @@ size_t rc_cpu_calibrated_tail_workspace(struct rc_extent extent, int64_t hidden)
 }
 
 enum rc_status rc_cpu_calibrated_tail(enum rc_dtype dtype, const void* a, const void* shortcut,
-                                      struct rc_perceptron perceptron, void* y, struct rc_extent extent, float epsilon,
-                                      float* workspace, const struct rc_parallel* parallel) {
+                                      struct rc_perceptron perceptron, void* y, struct rc_extent extent, int64_t block,
+                                      float epsilon, float* workspace, const struct rc_parallel* parallel) {
   rc::Sizes size{};
-  if (!rc::sizes(extent, &size) || !rc::is_epsilon(epsilon) || perceptron.hidden < 0) {
+  const bool is_block = block == 1 || block == 8 || block == 16;
+  if (!rc::sizes(extent, &size) || !rc::is_epsilon(epsilon) || perceptron.hidden < 0 || !is_block ||
+      extent.channels % block != 0) {
     return RC_INVALID_ARGUMENT;
   }
   return rc::with_type(dtype, [&](const auto& typed, auto* type) {
@@ -219,6 +222,10 @@ enum rc_status rc_cpu_calibrated_tail(enum rc_dtype dtype, const void* a, const 
       return RC_INVALID_ARGUMENT;
     }
     const rc::WholeTail<T> tail{typed,
+                                block == 1   ? typed.rows
+                                : block == 8 ? typed.blocks_of_8
+                                             : typed.blocks_of_16,
+                                static_cast<std::size_t>(block),
                                 static_cast<const T*>(a),
                                 static_cast<const T*>(shortcut),
                                 perceptron,

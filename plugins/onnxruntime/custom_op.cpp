@@ -66,13 +66,27 @@ float float_attribute(const OrtKernelInfo* info, const char* name, float fallbac
   return value;
 }
 
+std::int64_t integer_attribute(const OrtKernelInfo* info, const char* name, std::int64_t fallback) {
+  std::int64_t value = fallback;
+  if (OrtStatus* status = ort().KernelInfoGetAttribute_int64(info, name, &value)) {
+    ort().ReleaseStatus(status);
+    return fallback;
+  }
+  return value;
+}
+
 OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
   return guarded_for(self(op), [&] {
     const float epsilon = float_attribute(info, "epsilon", 1e-5F);
     if (!(epsilon >= 0.0F)) {
       throw std::invalid_argument("epsilon is " + std::to_string(epsilon) + "; it must not be negative");
     }
-    const Attributes attributes{approximation_of(text_attribute(info, "approximate", "none")), epsilon};
+    const std::int64_t block = integer_attribute(info, "block", 1);
+    if (block != 1 && !(self(op).provider.blocks && (block == 8 || block == 16))) {
+      throw std::invalid_argument("block is " + std::to_string(block) + "; the kernels of " + self(op).provider.name +
+                                  " do not know such a layout");
+    }
+    const Attributes attributes{approximation_of(text_attribute(info, "approximate", "none")), epsilon, block};
     auto node = std::make_unique<Node>(Node{self(op), attributes, {nullptr, ort().ReleaseAllocator}});
     if (self(op).provider.allocates) {
       OrtAllocator* allocator = nullptr;

@@ -11,6 +11,7 @@ struct Provider {
   Compute Operator::* compute;  // its kernels
   bool allocates;               // its kernels take memory from ONNX Runtime
   bool inplace;                 // an output may lie where the first input does
+  bool blocks;                  // its CalibratedTail knows blocked channels
 };
 
 // Registered with ONNX Runtime, which keeps its address: it lives as long as the process.

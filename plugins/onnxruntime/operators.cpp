@@ -97,10 +97,14 @@ rc_status residual_on_cpu(const Call& call) {
 rc_status tail_on_cpu(const Call& call) {
   const rc_parallel threads = threads_of(call);
   const rc_extent extent = extent_of(call.shapes[0]);
+  if (extent.channels % call.attributes.block != 0) {
+    throw std::invalid_argument("A has " + std::to_string(extent.channels) + " channels, which do not fill blocks of " +
+                                std::to_string(call.attributes.block));
+  }
   const rc_perceptron perceptron{call.inputs[2], call.inputs[3], call.inputs[4], call.inputs[5], call.shapes[2][0]};
   std::vector<float> workspace(rc_cpu_calibrated_tail_workspace(extent, perceptron.hidden));
   return rc_cpu_calibrated_tail(call.dtype, call.inputs[0], call.inputs[1], perceptron, call.output, extent,
-                                call.attributes.epsilon, workspace.data(), &threads);
+                                call.attributes.block, call.attributes.epsilon, workspace.data(), &threads);
 }
 
 }  // namespace

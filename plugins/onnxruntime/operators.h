@@ -13,6 +13,7 @@ namespace rc {
 struct Attributes {
   rc_approximation approximation;
   float epsilon;
+  std::int64_t block;  // of CalibratedTail, see rc/cpu.h; 1 is the layout of ONNX
 };
 
 // One computation: inputs and output in the memory of the kernel's execution provider.

@@ -64,9 +64,9 @@ class Kernels:
         workspace = np.empty(samples * (3 * channels + perceptron.hidden), np.float32)
 
         def call(y: ctypes.c_void_p) -> int:
-            eps = ctypes.c_float(epsilon)
+            one, eps = ctypes.c_int64(1), ctypes.c_float(epsilon)
             function = self._library.rc_cpu_calibrated_tail
-            return int(function(0, _at(a), _at(shortcut), perceptron, y, _extent(a), eps, _at(workspace), None))
+            return int(function(0, _at(a), _at(shortcut), perceptron, y, _extent(a), one, eps, _at(workspace), None))
 
         return self._output(a, call)
 

@@ -58,10 +58,11 @@ struct rc_perceptron {
 size_t rc_cpu_calibrated_tail_workspace(struct rc_extent extent, int64_t hidden);
 
 /* Y = ReLU(A + RC(A) + Shortcut), mu and log_var predicted from g, A's mean over positions; positions must not be 0
- * unless the batch is empty. */
+ * unless the batch is empty. A, Shortcut and Y lie as (N, C, *) where `block` is 1; where it is 8 or 16, that many
+ * channels lie side by side, (N, C / block, *, block), as blocked convolutions like them. */
 enum rc_status rc_cpu_calibrated_tail(enum rc_dtype dtype, const void* a, const void* shortcut,
-                                      struct rc_perceptron perceptron, void* y, struct rc_extent extent, float epsilon,
-                                      float* workspace, const struct rc_parallel* parallel);
+                                      struct rc_perceptron perceptron, void* y, struct rc_extent extent, int64_t block,
+                                      float epsilon, float* workspace, const struct rc_parallel* parallel);
 
 /* The instruction set in use: "avx512", "avx2" or "plain". */
 const char* rc_cpu_isa(void);

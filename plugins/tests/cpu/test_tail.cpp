@@ -13,6 +13,7 @@ class CalibratedTail : public CpuTest {};
 struct Case {
   rc_extent extent;
   int64_t hidden;
+  int64_t block = 1;
 };
 
 // Channels and hidden units that fill no vector; one sample that threads share; many that they divide; none.
@@ -21,12 +22,35 @@ const Case kCases[] = {
     {{9, 20, 65}, 3}, {{2, 64, 300}, 16}, {{1, 130, 200}, 0}, {{1, 2, 257 * 259}, 1}, {{17, 5, 33}, 1},
 };
 
-std::size_t product(int64_t a, int64_t b) { return static_cast<std::size_t>(a * b); }
+// Channels side by side: positions of which four at a time leave some over; one sample that threads share; many.
+const Case kBlockedCases[] = {
+    {{0, 8, 16}, 2, 8},   {{1, 8, 1}, 1, 8},   {{3, 24, 49}, 2, 8},  {{1, 64, 600}, 4, 8},
+    {{2, 16, 64}, 4, 16}, {{1, 48, 7}, 0, 16}, {{9, 32, 31}, 3, 16}, {{1, 32, 257 * 9}, 1, 16},
+};
+
+// Where an element of the layout (N, C, positions) lies in blocks of channels.
+std::size_t place(std::size_t element, const Case& c) {
+  const auto positions = static_cast<std::size_t>(c.extent.positions);
+  const auto block = static_cast<std::size_t>(c.block);
+  const std::size_t row = element / positions;  // of all samples: their channels fill blocks
+  return (row / block * positions + element % positions) * block + row % block;
+}
 
 template <class T>
-void expect_all_cases(Pool* pool) {
+std::vector<T> blocked(const std::vector<T>& tensor, const Case& c) {
+  std::vector<T> result(tensor.size());
+  for (std::size_t i = 0; i < tensor.size(); ++i) {
+    result[place(i, c)] = tensor[i];
+  }
+  return result;
+}
+
+std::size_t product(int64_t a, int64_t b) { return static_cast<std::size_t>(a * b); }
+
+template <class T, std::size_t kCount>
+void expect_cases(const Case (&cases)[kCount], Pool* pool) {
   constexpr float kEpsilon = 0.25F;
-  for (const Case& c : kCases) {
+  for (const Case& c : cases) {
     const auto channels = static_cast<std::size_t>(c.extent.channels);
     const auto positions = static_cast<std::size_t>(c.extent.positions);
     const std::size_t count = product(c.extent.samples, c.extent.channels) * positions;
@@ -38,9 +62,9 @@ void expect_all_cases(Pool* pool) {
     const std::vector<T> b2 = stored<T>(normal(2 * channels, 16, 0.5F));
     Guarded<float> workspace(rc_cpu_calibrated_tail_workspace(c.extent, c.hidden));
     Guarded<T> y(count);
-    ASSERT_EQ(rc_cpu_calibrated_tail(TypeOf<T>::dtype, a.data(), shortcut.data(),
+    ASSERT_EQ(rc_cpu_calibrated_tail(TypeOf<T>::dtype, blocked(a, c).data(), blocked(shortcut, c).data(),
                                      {w1.data(), b1.data(), w2.data(), b2.data(), c.hidden}, y.data(), c.extent,
-                                     kEpsilon, workspace.data(), pool == nullptr ? nullptr : pool->get()),
+                                     c.block, kEpsilon, workspace.data(), pool == nullptr ? nullptr : pool->get()),
               RC_OK);
     y.expect_guards_untouched();
     workspace.expect_guards_untouched();
@@ -63,19 +87,30 @@ void expect_all_cases(Pool* pool) {
       // phi(0) |d mu| / epsilon + |d log_var| / 8.
       const double allowed =
           4e-6 * (std::fabs(response) + std::fabs(other)) + TypeOf<T>::rounding * exact + TypeOf<T>::smallest;
-      ASSERT_NEAR(static_cast<double>(y[i]), exact, allowed)
-          << c.extent.samples << 'x' << c.extent.channels << 'x' << c.extent.positions << ", element " << i;
+      ASSERT_NEAR(static_cast<double>(y[place(i, c)]), exact, allowed)
+          << c.extent.samples << 'x' << c.extent.channels << 'x' << c.extent.positions << ", blocks of " << c.block
+          << ", element " << i;
     }
   }
 }
 
-TEST_F(CalibratedTail, Float) { expect_all_cases<float>(nullptr); }
-TEST_F(CalibratedTail, Half) { expect_all_cases<Half>(nullptr); }
-TEST_F(CalibratedTail, BFloat16) { expect_all_cases<BFloat16>(nullptr); }
+TEST_F(CalibratedTail, Float) { expect_cases<float>(kCases, nullptr); }
+TEST_F(CalibratedTail, Half) { expect_cases<Half>(kCases, nullptr); }
+TEST_F(CalibratedTail, BFloat16) { expect_cases<BFloat16>(kCases, nullptr); }
+
+TEST_F(CalibratedTail, BlockedFloat) { expect_cases<float>(kBlockedCases, nullptr); }
+TEST_F(CalibratedTail, BlockedHalf) { expect_cases<Half>(kBlockedCases, nullptr); }
+TEST_F(CalibratedTail, BlockedBFloat16) { expect_cases<BFloat16>(kBlockedCases, nullptr); }
+
+TEST_F(CalibratedTail, BlockedFloatOnThreads) {
+  Pool pool;
+  expect_cases<float>(kBlockedCases, &pool);
+  EXPECT_GT(pool.tasks(), 10U);
+}
 
 TEST_F(CalibratedTail, FloatOnThreads) {
   Pool pool;
-  expect_all_cases<float>(&pool);
+  expect_cases<float>(kCases, &pool);
   EXPECT_GT(pool.tasks(), 10U);
 }
 
