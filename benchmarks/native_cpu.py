@@ -1,7 +1,8 @@
 """Time the native CPU kernels in ONNX Runtime, one thread, in turns: python benchmarks/native_cpu.py.
 
 1. GCLU on 64x64x32x32 floats: librc_ort, its body's operators, and a copy of the tensor.
-2. ResCNet-32 on 32x32 images, beside the same ResNet-32 without RC: bodies, librc_ort, and librc_ort with fused tails.
+2. ResCNet-32 on 32x32 images, beside the same ResNet-32 without RC: bodies, librc_ort, with fused tails, and as
+   rc-deploy runs it, in the layout of ONNX Runtime's convolutions; and ResNet-32 with GCLU in place of every ReLU.
 
 Ratios are taken within a round and their median printed, for the machine's other work slows down whole rounds.
 """
@@ -20,6 +21,7 @@ import onnxruntime
 from rc_deploy import checkpoint, models, native
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.export import export
+from rc_deploy.graph import blocked
 from rc_deploy.graph.bodies import attach_bodies
 from rc_deploy.graph.fuse import fused
 from rc_deploy.graph.model import load
@@ -38,11 +40,12 @@ GCLU = '<ir_version: 10, opset_import: ["": 20, "rc": 1]> g (float[N] X) => (flo
 
 def main() -> None:
     """Print medians in milliseconds, and the ratios to the first column's."""
-    if native.onnx_runtime_library() is None:
+    library = native.onnx_runtime_library()
+    if library is None:
         raise SystemExit(f"There is no librc_ort: run `make native`, and set {native.VARIABLE}=build/plugins/lib.")
     print(f"ONNX Runtime {onnxruntime.__version__}, 1 thread, medians of rounds in turns")
     _gclu()
-    _networks()
+    _networks(library)
 
 
 def _gclu() -> None:
@@ -58,25 +61,29 @@ def _gclu() -> None:
     _report("GCLU, 64x64x32x32 floats", runs, GCLU_ROUNDS)
 
 
-def _networks() -> None:
+def _networks(library: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         resnet, rescnet = (exported(name, Path(folder)) for name in ("resnet32", "rescnet32"))
-    faster = fused(rescnet)
+        gclu = exported("resnet32", Path(folder), activation="gclu")
+    fastest, fastest_gclu = (blocked.fastest(model, library) for model in (rescnet, gclu))
     for batch, rounds in NETWORK_ROUNDS.items():
         images = np.random.default_rng(0).normal(size=(batch, 3, 32, 32)).astype(np.float32)
         runs = {
             "ResNet-32": _runner(resnet, images, library=False),
             "ResCNet-32, bodies": _runner(rescnet, images, library=False),
             "ResCNet-32, librc_ort": _runner(rescnet, images, library=True),
-            "ResCNet-32, fused tails": _runner(faster, images, library=True),
+            "... with fused tails": _runner(fused(rescnet), images, library=True),
+            "... in blocked layout": _runner(fastest, images, library=True),
+            "GCLU ResNet-32, bodies": _runner(gclu, images, library=False),
+            "... librc_ort, blocked": _runner(fastest_gclu, images, library=True),
         }
         _report(f"batch {batch}", runs, rounds)
 
 
-def exported(name: str, folder: Path) -> ModelProto:
+def exported(name: str, folder: Path, **options: str) -> ModelProto:
     """Return the network with fresh weights: its speed does not depend on them."""
     spec = InputSpec((3, 32, 32), (0.5,) * 3, (0.25,) * 3, tuple("abcdefghij"))
-    arguments = {"num_classes": 10}
+    arguments = {"num_classes": 10, **options}
     path = folder / f"{name}.pt"
     weights = models.create(name, arguments).state_dict()
     checkpoint.save(Checkpoint(name, arguments, spec, weights), path)

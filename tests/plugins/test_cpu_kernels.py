@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,15 +59,15 @@ class Kernels:
 
         return self._output(a, call)
 
-    def tail(self, a: Floats, shortcut: Floats, weights: list[Floats], epsilon: float) -> Floats:
+    def tail(self, a: Floats, shortcut: Floats, weights: list[Floats], epsilon: float, block: int = 1) -> Floats:
         perceptron = Perceptron(*(_at(weight) for weight in weights), len(weights[1]))
         samples, channels = a.shape[:2]
         workspace = np.empty(samples * (3 * channels + perceptron.hidden), np.float32)
 
         def call(y: ctypes.c_void_p) -> int:
-            one, eps = ctypes.c_int64(1), ctypes.c_float(epsilon)
+            layout, eps = ctypes.c_int64(block), ctypes.c_float(epsilon)
             function = self._library.rc_cpu_calibrated_tail
-            return int(function(0, _at(a), _at(shortcut), perceptron, y, _extent(a), one, eps, _at(workspace), None))
+            return int(function(0, _at(a), _at(shortcut), perceptron, y, _extent(a), layout, eps, _at(workspace), None))
 
         return self._output(a, call)
 
@@ -124,15 +125,27 @@ def check_calibrated(kernels: Kernels) -> None:
             assert_close(kernels.calibrated(a, mu, log_var, shortcut, epsilon), np.maximum(exact + shortcut, 0))
 
 
+TAILS = (((1, 1, 1), 1, 1), ((2, 3, 7), 2, 1), ((9, 12, 65), 3, 1), ((1, 6, 9000), 2, 1))
+BLOCKED_TAILS = (((1, 8, 1), 1, 8), ((2, 24, 7), 2, 8), ((3, 32, 65), 3, 16), ((1, 48, 900), 2, 16))
+
+
 def check_tail(kernels: Kernels) -> None:
-    for (samples, channels, positions), hidden in (((1, 1, 1), 1), ((2, 3, 7), 2), ((9, 12, 65), 3), ((1, 6, 9000), 2)):
+    for (samples, channels, positions), hidden, block in (*TAILS, *BLOCKED_TAILS):
         a, shortcut = values(samples, channels, positions, scale=2), values(samples, channels, positions + 0)
         w1, b1 = values(hidden, channels), values(hidden)
         w2, b2 = values(2 * channels, hidden, scale=0.5), values(2 * channels, scale=0.5)
         squeezed = a.astype(np.float64).mean(2) @ w1.T.astype(np.float64) + b1
         mu, log_var = np.split(squeezed @ w2.T.astype(np.float64) + b2, 2, axis=1)
         exact = np.maximum(reference.response_calibration(a, mu, log_var, 0.25) + shortcut, 0)
-        assert_close(kernels.tail(a, shortcut, [w1, b1, w2, b2], 0.25), exact)
+        found = kernels.tail(in_blocks(a, block), in_blocks(shortcut, block), [w1, b1, w2, b2], 0.25, block)
+        assert_close(found, in_blocks(exact, block))
+
+
+def in_blocks(array: NDArray[Any], block: int) -> NDArray[Any]:
+    """Return (N, C, positions) as it lies with `block` channels side by side."""
+    samples, channels, positions = array.shape
+    blocks = array.reshape(samples, channels // block, block, positions).swapaxes(2, 3)
+    return np.ascontiguousarray(blocks).reshape(array.shape)
 
 
 CHECKS = (check_gclu, check_calibrated, check_tail)
@@ -155,6 +168,9 @@ def test_kernels(kernels: Kernels, check: Callable[[Kernels], None]) -> None:
         ("cpu/kernels.cpp", "t.epsilon)", "1e-5F)"),  # the default in place of what was asked for
         ("cpu/kernels.cpp", "+ load(bias[row])", ""),
         ("cpu/kernels.cpp", "load(t.log_var[row])", "load(t.log_var[0])"),
+        ("cpu/kernels.cpp", "mu[row] = t.mu[block * kBlock + row]", "mu[row] = t.mu[row]"),  # the first block's means
+        ("cpu/kernels.cpp", "t.log_var[block * kBlock + row]", "t.log_var[block * kBlock]"),  # one channel's for all
+        ("cpu/kernels.cpp", "i = even; i < count; i += kBlock", "i = even; i < even; i += kBlock"),  # the mean's end
         ("cpu/operators.cpp", "mu, mu + channels, y", "mu + channels, mu, y"),  # the two heads swapped
         ("cpu/operators.cpp", "shortcut + offset", "shortcut"),  # every sample gets the first one's
         ("cpu/operators.cpp", "workspace + begin, end", "workspace, end"),
