@@ -279,3 +279,31 @@ def test_compiled_tail_is_the_eager_one() -> None:
     argument = (a.abs() + shortcut.abs()).double().numpy()
     bound = operator_bound("float32", RC_ARITHMETIC + 2, argument, eager.double().abs().numpy())
     assert ((plain - eager).abs().double().numpy() <= 2 * bound).all()
+
+
+@pytest.mark.parametrize("clone", ["work", "gpu"])
+def test_without_a_gpu_only_the_tests_that_need_one_are_skipped(monkeypatch: pytest.MonkeyPatch, clone: str) -> None:
+    """... wherever the clone lies: a folder named `gpu` on the way to it is none of the tests'."""
+    source = (ROOT / "tests" / "gpu" / "conftest.py").read_text()
+    folder = Path("/") / clone / "tests"
+    hooks: dict[str, Any] = {"__file__": str(folder / "gpu" / "conftest.py")}
+    exec(compile(source, "conftest.py", "exec"), hooks)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    paths = (folder / "test_export.py", folder / "gpu" / "test_native_kernels.py")
+    items = [Item(path, []) for path in paths]
+    hooks["pytest_collection_modifyitems"](items)
+    assert [[mark.name for mark in item.marks] for item in items] == [[], ["skip"]]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    hooks["pytest_collection_modifyitems"](items)
+    assert [len(item.marks) for item in items] == [0, 1]
+
+
+@dataclasses.dataclass
+class Item:
+    """A test as the hook sees it."""
+
+    path: Path
+    marks: list[Any]
+
+    def add_marker(self, mark: Any) -> None:
+        self.marks.append(mark)
