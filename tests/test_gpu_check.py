@@ -269,8 +269,24 @@ def test_benchmark_rehearses_every_figure(tmp_path: Path) -> None:
     assert record["rehearsal"] is True
     assert record["machine"]["gpu"] == "none: a rehearsal on a CPU"
     assert set(record["bandwidth"]) == {"float32", "float16", "bfloat16"}
-    assert len(record["bandwidth"]["float16"]) == 7
-    assert set(record["tails"]["float16, batch 1"]["microseconds"]) == {"fused", "eager", "compiled", "autotuned"}
+    assert len(record["bandwidth"]["float16"]) == 9
+    assert set(native_gpu.LARGE_TAILS) < set(record["bandwidth"]["float16"])
+    tails = record["tails"]["float16, batch 1"]
+    assert set(tails["in_cuda_graphs"]["microseconds"]) == {"fused", "eager", "compiled", "autotuned"}
+    assert set(tails["launched_one_by_one"]["microseconds"]) == {"fused", "eager"}
+
+
+@pytest.mark.parametrize(("kernels", "readings"), [(1, 3), (3, 4)])
+def test_bytes_of_a_tail_are_those_of_its_kernels(monkeypatch: pytest.MonkeyPatch, kernels: int, readings: int) -> None:
+    device = native_gpu.StandIn()
+    monkeypatch.setattr(device, "launches", lambda work: kernels)
+    monkeypatch.setattr(device, "seconds", lambda work: float(device.repeats))
+    figures = native_gpu._bandwidth(device, torch.float16)
+    for name, (batch, channels, positions, _) in device.tails.items():
+        assert figures[name]["kernels"] == kernels
+        # Each takes a second: `repeats` of them take as many.
+        moved = readings * 2 * batch * channels * positions
+        assert (figures[name]["bytes_counted"], figures[name]["median_tb_per_s"]) == (moved, moved / 1e12)
 
 
 def test_compiled_tail_is_the_eager_one() -> None:
