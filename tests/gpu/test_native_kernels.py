@@ -159,6 +159,36 @@ def test_calibration_of_special_values(kernels: Kernels, dtype: str) -> None:
     np.testing.assert_allclose(found[0, 4:], 3.0, rtol=2 * UNIT_ROUNDOFF[dtype])  # a = mu: weight 1 / 2
     np.testing.assert_array_equal(found[1, :4], [infinity, -infinity, nan, 0.0])
     assert np.isnan(found[2:]).all()
+    residual = Guarded((1, 4, 8), DTYPES[dtype])
+    kernels.calibrated_residual(a, mu, log_var, torch.zeros_like(a), residual.tensor)
+    np.testing.assert_array_equal(residual.numpy()[0], np.maximum(found, 0.0))
+
+
+def test_calibrations_beyond_32_bit_indices(kernels: Kernels) -> None:
+    shape = (1, 2, 2**30 + 7)
+    if torch.cuda.mem_get_info()[0] < 10 * 2**31:
+        pytest.skip("needs 20 GB of free device memory")
+    a = torch.zeros(shape, dtype=torch.float16, device="cuda")
+    ends = torch.linspace(-4, 4, 64, dtype=torch.float16, device="cuda")
+    a[0, 0, :64], a[0, 1, -64:] = ends, ends
+    still, *weights = (torch.zeros(size, dtype=a.dtype, device="cuda") for size in ((1, 2), (1, 2), (1,), (4, 1), (4,)))
+    x, zero = double(ends), np.zeros((1, 1))
+    exact = reference.response_calibration(x[None, None], zero, zero)[0, 0]
+    total = np.maximum(exact + x, 0.0)
+
+    def check(y: torch.Tensor, due: Array, arithmetic: int, argument: Array) -> None:
+        bound = operator_bound("float16", arithmetic, argument, np.abs(due))
+        for found in (y[0, 0, :64], y[0, 1, -64:]):
+            assert_within(double(found), due, bound)
+        assert int(torch.count_nonzero(y[0, 0, 64:]) + torch.count_nonzero(y[0, 1, :-64])) == 0  # NaN is none
+
+    y = torch.full_like(a, float("nan"))
+    kernels.response_calibration(a, still, still, y)
+    check(y, exact, RC_ARITHMETIC, np.abs(x))
+    kernels.calibrated_residual(a, still, still, a, y.fill_(float("nan")))
+    check(y, total, RC_ARITHMETIC + 2, 2 * np.abs(x))
+    kernels.calibrated_tail(a, a, weights, y.fill_(float("nan")), kernels.workspace(a))
+    check(y, total, RC_ARITHMETIC + 2, 2 * np.abs(x))
 
 
 def tail_operands(shape: tuple[int, int, int, int], dtype: torch.dtype, shift: int = 0) -> list[torch.Tensor]:
@@ -183,6 +213,18 @@ def test_calibrated_tail(kernels: Kernels, dtype: str, shape: tuple[int, int, in
     exact, off = reference.calibrated_tail(double(a), double(shortcut), [double(weight) for weight in weights])
     argument = np.abs(double(a)) + np.abs(double(shortcut))
     assert_within(y.numpy(), exact, operator_bound(dtype, RC_ARITHMETIC + 2, argument, exact) + off)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 5, 49, 2), (3, 2, 300_007, 2)])  # one kernel, and three
+def test_nan_in_a_tail_stays_in_its_sample(kernels: Kernels, dtype: str, shape: tuple[int, int, int, int]) -> None:
+    a, shortcut, *weights = tail_operands(shape, DTYPES[dtype])
+    y, expected, workspace = torch.empty_like(a), torch.empty_like(a), kernels.workspace(a)
+    kernels.calibrated_tail(a, shortcut, weights, expected, workspace)
+    a[1, 1, 7] = float("nan")
+    kernels.calibrated_tail(a, shortcut, weights, y, workspace)
+    assert bool(y[1].isnan().all())
+    assert torch.equal(y[::2], expected[::2])
 
 
 def test_streams_and_graphs_give_the_same(kernels: Kernels) -> None:

@@ -101,6 +101,20 @@ TYPED_TEST(Launched, TheWholeTailInOneKernel) {
   EXPECT_EQ(launches()[0].stream, kStream);
 }
 
+TYPED_TEST(Launched, NanInATailStaysInItsSample) {
+  FakeDevice small;
+  small.shared_bytes = 4096;
+  for (const FakeDevice& device : {FakeDevice{}, small}) {  // one kernel, and three
+    use_device(device);
+    Operands<TypeParam> operands({3, 5, 1031, 2});
+    operands.a.set(operands.element(1, 1, 7), std::nan(""));
+    ASSERT_EQ(this->tail(operands), RC_OK) << rc_cuda_last_error();
+    for (std::int64_t i = 0; i < operands.y.count(); ++i) {
+      ASSERT_EQ(std::isnan(operands.y[i]), i / (5 * 1031) == 1) << i;
+    }
+  }
+}
+
 TYPED_TEST(Launched, TheWholeTailInThreeKernels) {
   FakeDevice small;
   small.shared_bytes = 4096;
