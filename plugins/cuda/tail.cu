@@ -64,7 +64,7 @@ rc_status launch_steps(const rc_cuda_tail& operands, const TailTensors<T>& tenso
 //
 // The kernel is granted all the shared memory that a block can have: the grant belongs to the kernel, so that one of as
 // much as a launch needs would be taken back by another thread's smaller launch before this one's begins. It also
-// belongs to the device's context, taken to be the one that the CUDA runtime makes for it.
+// belongs to a context: one for each device is taken to be all that there is.
 template <typename T>
 rc_status prepare(DeviceLimits* device) {
   constexpr int kFirstWithClusters = 90;
