@@ -3,8 +3,11 @@
     PYTHONPATH=.:tests python benchmarks/native_gpu.py benchmarks/results/native_gpu.json
 
 Bandwidth: each operator on tensors much larger than the device's cache, next to a copy of as many bytes. Tails: all 15
-of ResCNet-32 in one CUDA graph, at several batches, next to the same in PyTorch's eager operators and torch.compile's.
-The file is written after every figure: a run that is stopped leaves those that it had.
+of ResCNet-32, at several batches, next to the same in PyTorch's eager operators and torch.compile's: everything in CUDA
+graphs, and then the kernels and the eager operators launched one by one, as a program without graphs does.
+
+Every work is done 20 times between two events, as one CUDA graph where there is one, so that the host's time for a
+launch is no part of it. The file is written after every figure: a run that is stopped leaves those that it had.
 """
 
 from __future__ import annotations
@@ -37,6 +40,14 @@ DTYPES = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.
 # The residual tails of ResCNet-32: five of each stage (C, positions, hidden).
 STAGES = [(16, 1024, 4), (32, 256, 8), (64, 64, 16)]
 BLOCKS = 5
+# Whole tails whose bytes are counted (N, C, positions, hidden), much larger than the cache: one kernel, where a sample
+# fits in a block's or a cluster's shared memory; three where it does not (the second in float32), or where the weights
+# are too large to be read by every block (the third; plugins/cuda/tail_plan.h).
+LARGE_TAILS = {
+    "CalibratedTail, first stage of ResNet-32": (8192, 16, 1024, 4),
+    "CalibratedTail, first stage of ResNet-50": (256, 256, 56 * 56, 64),
+    "CalibratedTail, last stage of ResNet-50": (1024, 2048, 49, 512),
+}
 # Autotuning takes minutes: it is left to the one configuration that the claim is about.
 AUTOTUNED = ("float16", 1)
 
@@ -71,15 +82,17 @@ class Device(Protocol):
     name: str  # PyTorch's
     title: str
     large: tuple[int, int, int]  # N, C, positions of the tensors whose bytes are counted
+    tails: dict[str, tuple[int, int, int, int]]  # the same, with the hidden layer, of whole tails
     rounds: int
     warm_up: int
+    repeats: int  # of a work in a round
     kernels: Any
 
     def seconds(self, work: Work) -> float:
         """Return how long the device takes."""
 
     def replayed(self, work: Work) -> Work:
-        """Return a replay of `work` without the cost of its launches."""
+        """Return a replay of `work`, `repeats` times, without the cost of its launches."""
 
     def launches(self, work: Work) -> int:
         """Count the kernels that `work` launches."""
@@ -93,7 +106,8 @@ class Gpu:
 
     name = "cuda"
     large = (256, 256, 56 * 56)  # 411 MB of halves
-    rounds, warm_up = 30, 5
+    tails = LARGE_TAILS
+    rounds, warm_up, repeats = 30, 5, 20
 
     def __init__(self) -> None:
         self.title = torch.cuda.get_device_name()
@@ -118,7 +132,7 @@ class Gpu:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            work()
+            _repeated(self, work)()
         return graph.replay
 
     def launches(self, work: Work) -> int:
@@ -145,7 +159,8 @@ class StandIn:
     name = "cpu"
     title = "none: a rehearsal on a CPU"
     large = (2, 16, 64)
-    rounds, warm_up = 3, 1
+    tails = dict.fromkeys(LARGE_TAILS, (2, 16, 64, 4))
+    rounds, warm_up, repeats = 3, 1, 2
 
     def __init__(self) -> None:
         self.kernels = _PyTorchKernels()
@@ -157,9 +172,9 @@ class StandIn:
         return time.perf_counter() - start
 
     def replayed(self, work: Work) -> Work:
-        """Return the work itself, done once."""
+        """Return the work itself, having done it once."""
         work()
-        return work
+        return _repeated(self, work)
 
     def launches(self, work: Work) -> int:
         """Return none: there is no device."""
@@ -211,13 +226,14 @@ def _bandwidths(device: Device) -> Iterator[tuple[str, Any]]:
 
 
 def _bandwidth(device: Device, dtype: torch.dtype) -> dict[str, dict[str, float]]:
-    """Bytes moved a second by each operator, and as a share of what a copy in the same turns moves."""
+    """Bytes moved a second by each operator, and as a share of what a copy in the same turns moves.
+
+    Counted are the readings and writings of tensors that the operator cannot do without: of a whole tail in three
+    kernels one more than in one, because A is read for its means and again.
+    """
     a, shortcut, y = (torch.randn(device.large, device=device.name).to(dtype) for _ in range(3))
     mu, log_var = (torch.randn(device.large[:2], device=device.name).to(dtype) for _ in range(2))
-    channels, hidden = device.large[1], device.large[1] // 4
-    weights = _weights(channels, hidden, dtype, device)
     kernels = device.kernels
-    workspace = kernels.workspace(a)
     size = a.numel() * a.element_size()
     works: dict[str, tuple[int, Work]] = {
         "copy": (2 * size, lambda: y.copy_(a)),
@@ -226,12 +242,18 @@ def _bandwidth(device: Device, dtype: torch.dtype) -> dict[str, dict[str, float]
         "GCLU tanh": (2 * size, lambda: kernels.gclu(a, y, "tanh")),
         "ResponseCalibration": (2 * size, lambda: kernels.response_calibration(a, mu, log_var, y)),
         "CalibratedResidual": (3 * size, lambda: kernels.calibrated_residual(a, mu, log_var, shortcut, y)),
-        "CalibratedTail": (3 * size, lambda: kernels.calibrated_tail(a, shortcut, weights, y, workspace)),
     }
-    times = _in_turns(device, {name: work for name, (_, work) in works.items()})
+    launches = {}
+    for name, shape in device.tails.items():
+        tail, size = _large_tail(device, shape, dtype)
+        launches[name] = device.launches(tail)
+        works[name] = ((3 if launches[name] <= 1 else 4) * size, tail)
+    times = _in_turns(device, {name: device.replayed(work) for name, (_, work) in works.items()})
     speeds = {name: works[name][0] / np.array(times[name]) for name in works}
     return {
         name: {
+            **({"kernels": launches[name]} if name in launches else {}),
+            "bytes_counted": works[name][0],
             "median_tb_per_s": float(np.median(speed)) / 1e12,
             "share_of_copy": float(np.median(speed / speeds["copy"])),
             "share_low": float(np.percentile(speed / speeds["copy"], 10)),
@@ -241,6 +263,14 @@ def _bandwidth(device: Device, dtype: torch.dtype) -> dict[str, dict[str, float]
     }
 
 
+def _large_tail(device: Device, shape: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[Work, int]:
+    """Return a whole tail's work, and the bytes of one of its tensors."""
+    *planes, hidden = shape
+    a, shortcut, y = (torch.randn(planes, device=device.name).to(dtype) for _ in range(3))
+    weights, workspace = _weights(planes[1], hidden, dtype, device), device.kernels.workspace(a)
+    return lambda: device.kernels.calibrated_tail(a, shortcut, weights, y, workspace), a.numel() * a.element_size()
+
+
 def _all_tails(device: Device, batches: str) -> Iterator[tuple[str, Any]]:
     for batch in map(int, batches.split(",")):
         for name in DTYPES:
@@ -248,7 +278,7 @@ def _all_tails(device: Device, batches: str) -> Iterator[tuple[str, Any]]:
 
 
 def _tails(device: Device, dtype: str, batch: int) -> dict[str, Any]:
-    """The 15 tails one after the other: microseconds in a CUDA graph, and kernels."""
+    """The 15 tails one after the other: microseconds in a CUDA graph and launched one by one, and kernels."""
     kernels = device.kernels
     operands = []
     for channels, positions, hidden in STAGES:
@@ -270,13 +300,21 @@ def _tails(device: Device, dtype: str, batch: int) -> dict[str, Any]:
     if (dtype, batch) == AUTOTUNED:
         works["autotuned"] = by(device.compiled(_plain_tail, "max-autotune-no-cudagraphs"))
     with torch.no_grad():
-        times = _in_turns(device, {name: device.replayed(work) for name, work in works.items()})
+        in_graphs = _in_turns(device, {name: device.replayed(work) for name, work in works.items()})
+        one_by_one = _in_turns(device, {name: _repeated(device, works[name]) for name in ("fused", "eager")})
         counts = {name: device.launches(work) for name, work in works.items()}
+    return {
+        "in_cuda_graphs": _beside_fused(in_graphs),
+        "launched_one_by_one": _beside_fused(one_by_one),
+        "kernels": counts,
+    }
+
+
+def _beside_fused(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     medians = {name: float(np.median(time)) for name, time in times.items()}
     return {
         "microseconds": {name: 1e6 * time for name, time in medians.items()},
-        "kernels": counts,
-        **{f"speedup_over_{name}": medians[name] / medians["fused"] for name in works if name != "fused"},
+        "speedup_of_fused_over": {name: time / medians["fused"] for name, time in medians.items() if name != "fused"},
     }
 
 
@@ -305,12 +343,16 @@ def _weights(channels: int, hidden: int, dtype: torch.dtype, device: Device) -> 
     return [(0.1 * torch.randn(shape, device=device.name)).to(dtype) for shape in shapes]
 
 
+def _repeated(device: Device, work: Work) -> Work:
+    return lambda: [work() for _ in range(device.repeats)]
+
+
 def _in_turns(device: Device, works: dict[str, Work]) -> dict[str, list[float]]:
-    """Seconds on the device of each work, all of them in every round."""
+    """Seconds of each work, which is done `repeats` times, all of them in every round."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(device.warm_up + device.rounds):
         for name, work in works.items():
-            seconds = device.seconds(work)
+            seconds = device.seconds(work) / device.repeats
             if turn >= device.warm_up:
                 times[name].append(seconds)
     return times

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -267,8 +269,24 @@ def test_benchmark_rehearses_every_figure(tmp_path: Path) -> None:
     assert record["rehearsal"] is True
     assert record["machine"]["gpu"] == "none: a rehearsal on a CPU"
     assert set(record["bandwidth"]) == {"float32", "float16", "bfloat16"}
-    assert len(record["bandwidth"]["float16"]) == 7
-    assert set(record["tails"]["float16, batch 1"]["microseconds"]) == {"fused", "eager", "compiled", "autotuned"}
+    assert len(record["bandwidth"]["float16"]) == 9
+    assert set(native_gpu.LARGE_TAILS) < set(record["bandwidth"]["float16"])
+    tails = record["tails"]["float16, batch 1"]
+    assert set(tails["in_cuda_graphs"]["microseconds"]) == {"fused", "eager", "compiled", "autotuned"}
+    assert set(tails["launched_one_by_one"]["microseconds"]) == {"fused", "eager"}
+
+
+@pytest.mark.parametrize(("kernels", "readings"), [(1, 3), (3, 4)])
+def test_bytes_of_a_tail_are_those_of_its_kernels(monkeypatch: pytest.MonkeyPatch, kernels: int, readings: int) -> None:
+    device = native_gpu.StandIn()
+    monkeypatch.setattr(device, "launches", lambda work: kernels)
+    monkeypatch.setattr(device, "seconds", lambda work: float(device.repeats))
+    figures = native_gpu._bandwidth(device, torch.float16)
+    for name, (batch, channels, positions, _) in device.tails.items():
+        assert figures[name]["kernels"] == kernels
+        # Each takes a second: `repeats` of them take as many.
+        moved = readings * 2 * batch * channels * positions
+        assert (figures[name]["bytes_counted"], figures[name]["median_tb_per_s"]) == (moved, moved / 1e12)
 
 
 def test_compiled_tail_is_the_eager_one() -> None:
@@ -279,3 +297,31 @@ def test_compiled_tail_is_the_eager_one() -> None:
     argument = (a.abs() + shortcut.abs()).double().numpy()
     bound = operator_bound("float32", RC_ARITHMETIC + 2, argument, eager.double().abs().numpy())
     assert ((plain - eager).abs().double().numpy() <= 2 * bound).all()
+
+
+@pytest.mark.parametrize("clone", ["work", "gpu"])
+def test_without_a_gpu_what_needs_one_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clone: str) -> None:
+    """... and nothing else, wherever the clone lies: a folder named `gpu` on the way to it is none of the tests'."""
+    folder = tmp_path / clone / "tests"
+    (folder / "gpu").mkdir(parents=True)
+    copied = shutil.copy(ROOT / "tests" / "gpu" / "conftest.py", folder / "gpu")
+    hooks = runpy.run_path(str(copied))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    paths = (folder / "test_export.py", folder / "gpu" / "test_native_kernels.py")
+    items = [Item(path, []) for path in paths]
+    hooks["pytest_collection_modifyitems"](items)
+    assert [[mark.name for mark in item.marks] for item in items] == [[], ["skip"]]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    hooks["pytest_collection_modifyitems"](items)
+    assert [len(item.marks) for item in items] == [0, 1]
+
+
+@dataclasses.dataclass
+class Item:
+    """A test as the hook sees it."""
+
+    path: Path
+    marks: list[Any]
+
+    def add_marker(self, mark: Any) -> None:
+        self.marks.append(mark)

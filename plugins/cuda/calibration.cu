@@ -1,3 +1,6 @@
+#include <type_traits>
+#include <utility>
+
 #include "calibration_launch.h"
 #include "rc/cuda.h"
 

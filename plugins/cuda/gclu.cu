@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "context.cuh"
 #include "gclu.h"
 #include "launch.h"

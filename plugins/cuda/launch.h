@@ -60,7 +60,7 @@ rc_status with_type(rc_dtype type, const Function& function) {
 struct Geometry {
   std::int64_t blocks;
   int threads;
-  std::int64_t shared_bytes = 0;
+  std::int64_t shared_bytes = 0;  // dynamic; above 48 KB only for a kernel that was granted more, as tail.cu's is
   int cluster = 1;
 };
 
@@ -68,19 +68,9 @@ struct Geometry {
 template <typename... Parameters, typename... Arguments>
 rc_status launch(const char* name, void (*kernel)(Parameters...), const Geometry& geometry, void* stream,
                  const Arguments&... arguments) {
-  constexpr std::int64_t kStaticLimit = 48 * 1024;
   if (geometry.blocks > std::numeric_limits<std::int32_t>::max()) {
     return fail(RC_UNSUPPORTED, "%s: %lld blocks are more than a launch can have", name,
                 static_cast<long long>(geometry.blocks));
-  }
-  if (geometry.shared_bytes > kStaticLimit) {
-    const rc_status status =
-        checked(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(geometry.shared_bytes)),
-                name);
-    if (status != RC_OK) {
-      return status;
-    }
   }
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeClusterDimension;

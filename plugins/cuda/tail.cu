@@ -1,5 +1,8 @@
 // Both ways to launch the whole tail of a residual block.
 
+#include <type_traits>
+#include <utility>
+
 #include "calibration_launch.h"
 #include "rc/cuda.h"
 #include "tail.h"
@@ -58,8 +61,12 @@ rc_status launch_steps(const rc_cuda_tail& operands, const TailTensors<T>& tenso
 
 // Clusters are to be had where the device has them and the kernel that it would run was compiled for such devices: code
 // that came as an older one's PTX has no cluster barriers.
+//
+// The kernel is granted all the shared memory that a block can have: the grant belongs to the kernel, so that one of as
+// much as a launch needs would be taken back by another thread's smaller launch before this one's begins. It also
+// belongs to a context: one for each device is taken to be all that there is.
 template <typename T>
-rc_status read_limits(DeviceLimits* device) {
+rc_status prepare(DeviceLimits* device) {
   constexpr int kFirstWithClusters = 90;
   rc_status status = read_device(device);
   if (status == RC_OK && device->clusters) {
@@ -67,13 +74,24 @@ rc_status read_limits(DeviceLimits* device) {
     status = checked(cudaFuncGetAttributes(&attributes, tail_kernel<T>), "reading the kernel's attributes");
     device->clusters = attributes.ptxVersion >= kFirstWithClusters;
   }
+  if (status == RC_OK) {
+    const int bytes = static_cast<int>(device->shared_bytes);
+    status = checked(cudaFuncSetAttribute(tail_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                     "granting shared memory to the kernel");
+  }
   return status;
+}
+
+template <typename T>
+rc_status prepared(DeviceLimits* device) {
+  static PerDevice<DeviceLimits> known;
+  return known.get(device, prepare<T>);
 }
 
 template <typename T>
 rc_status launch_tail(const rc_cuda_tail& operands, void* stream) {
   DeviceLimits device = {};
-  const rc_status status = read_limits<T>(&device);
+  const rc_status status = prepared<T>(&device);
   if (status != RC_OK) {
     return status;
   }

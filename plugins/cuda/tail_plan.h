@@ -98,8 +98,10 @@ inline TailLayout tail_layout(const TailShape& shape, const DeviceLimits& device
   if (weights <= kMostWeights && end + weights <= device.shared_bytes) {
     layout.weights = place(weights);
   }
-  // Half of a processor's shared memory leaves room for a second block, whose loads overlap this one's arithmetic.
-  if (end + slice <= device.shared_bytes / 2) {
+  // Half of a processor's shared memory leaves room for a second block, whose loads overlap this one's arithmetic. The
+  // processor has what a block can have at most and 1 KB, and each block takes 1 KB beside its own.
+  constexpr std::int64_t kReserved = 1024;
+  if (end + slice <= (device.shared_bytes - kReserved) / 2) {
     layout.shortcut = place(slice);
   }
   layout.bytes = end;
@@ -113,10 +115,16 @@ inline TailPlan plan_tail(const TailShape& shape, const DeviceLimits& device) {
   constexpr int kMostBlocks = 8;                   // that every device with clusters grants
   constexpr std::int64_t kLeastElements = 2048;    // of a block worth a cluster's barrier
   constexpr std::int64_t kMostElements = 1 << 24;  // beyond any shared memory; keeps the products below in range
+  // Bytes of W1, which each block of a cluster reads whole, from the second-level cache. A block that fills its shared
+  // memory moves some 700 KB to and from memory, which is two to three times slower: up to here W1 adds about a seventh
+  // to its time. Far beyond, as in ResNet-50's last stage with 2 MB, W1 would take most of it, and three kernels, which
+  // read W1 once for a sample, cost one more reading of A. Reasoned, not yet measured.
+  constexpr std::int64_t kMostRepeated = 256 * 1024;
   const std::int32_t width = kVectorBytes / shape.element_bytes;
   const std::int64_t most = device.clusters && shape.channels > 1 ? kMostBlocks : 1;
   if (shape.channels > kMostElements || shape.hidden > kMostElements ||
-      shape.positions > kMostElements / shape.channels) {
+      shape.positions > kMostElements / shape.channels ||
+      shape.channels * shape.hidden * shape.element_bytes > kMostRepeated) {
     return {};
   }
   const std::int64_t sample = shape.channels * shape.positions;

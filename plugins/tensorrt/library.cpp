@@ -3,7 +3,9 @@
 // A registry that loads the library asks getCreators() and owns what it gets. A program that only dlopens the library,
 // as Triton and ctypes do, asks nothing: for it the library registers its creators while it is loaded, where the
 // process has a registry by then. A registry that is asked to load it after all would find its creators taken and
-// refuse, so getCreators() first withdraws them.
+// refuse, so getCreators() first withdraws them. It is not told who asks: a registry of a runtime's own
+// (IRuntime::getPluginRegistry) that loads the library takes the creators from the process's registry too, for good. A
+// process that wants them in both loads the library with the process's one, the parent of the other.
 
 #include <NvInferRuntime.h>
 

@@ -1,6 +1,7 @@
 #include "operators.h"
 
 #include <cmath>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -59,7 +60,9 @@ rc_status Gclu::run(const nvinfer1::Dims* inputs, rc_dtype type, const void* con
 
 Calibrating::Calibrating(const Fields& fields) : epsilon_(fields.number("epsilon", kDefaultEpsilon)) {
   if (!(epsilon_ > 0.0F) || std::isinf(epsilon_)) {
-    throw std::invalid_argument("epsilon is " + std::to_string(epsilon_) + "; it must be positive and finite");
+    char words[64];
+    std::snprintf(words, sizeof words, "epsilon is %g; it must be positive and finite", static_cast<double>(epsilon_));
+    throw std::invalid_argument(words);
   }
 }
 

@@ -11,10 +11,14 @@ constexpr const char* kLibraries[] = {"libnvinfer.so.11", "libnvinfer.so.10", "l
                                       "libnvinfer_lean.so.10"};
 
 // TensorRT-RTX exports the same names, but its parser aborts the process where a plugin of a node's name is registered.
+// Told by the file's own name: the folders on the way to it may be called anything.
 bool is_tensorrt_rtx(void* symbol) {
   Dl_info info = {};
-  return dladdr(symbol, &info) != 0 && info.dli_fname != nullptr &&
-         std::strstr(info.dli_fname, "tensorrt_rtx") != nullptr;
+  if (dladdr(symbol, &info) == 0 || info.dli_fname == nullptr) {
+    return false;
+  }
+  const char* const slash = std::strrchr(info.dli_fname, '/');
+  return std::strstr(slash == nullptr ? info.dli_fname : slash, "tensorrt_rtx") != nullptr;
 }
 
 // A symbol of TensorRT: visible to everyone, as in a program linked to it, or in a library that somebody has loaded

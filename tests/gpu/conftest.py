@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,5 +11,5 @@ import torch
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:
-            if "gpu" in item.path.parts:
+            if Path(__file__).parent in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU that PyTorch can use: see docs/gpu-status.md"))

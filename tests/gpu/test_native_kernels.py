@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 import reference
+from bounds import assert_within, gclu_bound
 from native_build import built_with_cuda
 from native_cuda import Kernels
 from rc_deploy.schema import APPROXIMATIONS
-from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, UNIT_ROUNDOFF, operator_bound
+from rc_deploy.tolerances import RC_ARITHMETIC, UNIT_ROUNDOFF, operator_bound
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 GUARD = 64
@@ -45,6 +46,11 @@ Array = NDArray[np.float64]
 def kernels() -> Kernels:
     torch.manual_seed(SEED)
     return Kernels(built_with_cuda("librc_cuda.so"))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    print(f"seed {SEED}")  # which pytest shows where a test fails
 
 
 class Guarded:
@@ -76,13 +82,6 @@ def random(shape: tuple[int, ...], dtype: torch.dtype, scale: float = 1.0, shift
     return memory[shift:].view(shape)
 
 
-def assert_within(found: Array, exact: Array, bound: Array) -> None:
-    same = (np.isnan(found) & np.isnan(exact)) | (found == exact)
-    with np.errstate(invalid="ignore"):
-        wrong = ~(same | (np.abs(found - exact) <= bound))
-    assert not wrong.any(), f"{wrong.sum()} of {wrong.size} wrong, first at {np.argwhere(wrong)[0]}; seed {SEED}"
-
-
 @pytest.mark.parametrize("approximate", APPROXIMATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [1, 3, 7, 9, 257 * 259, 1 << 20])
@@ -92,7 +91,7 @@ def test_gclu(kernels: Kernels, dtype: str, approximate: str, count: int, shifts
     y = Guarded((count,), DTYPES[dtype], shifts[1])
     kernels.gclu(x, y.tensor, approximate)
     exact = reference.gclu(double(x), approximate)
-    assert_within(y.numpy(), exact, operator_bound(dtype, GCLU_ARITHMETIC, np.abs(double(x)), np.abs(exact)))
+    assert_within(y.numpy(), exact, gclu_bound(dtype, double(x), exact))
 
 
 @pytest.mark.parametrize("approximate", APPROXIMATIONS)
@@ -102,11 +101,17 @@ def test_gclu_of_every_number(kernels: Kernels, dtype: str, approximate: str) ->
     x = bits.view(DTYPES[dtype])
     y = Guarded((2**16,), DTYPES[dtype])
     kernels.gclu(x, y.tensor, approximate)
-    wide = double(x)
-    exact = reference.gclu(wide, approximate)
-    finite = np.where(np.isfinite(wide), np.abs(wide), 0.0)
-    # Results below 2^-110 may be 0 (plugins/cuda/narrow_math.h).
-    assert_within(y.numpy(), exact, operator_bound(dtype, GCLU_ARITHMETIC, finite, np.abs(exact)) + 2.0**-110)
+    exact = reference.gclu(double(x), approximate)
+    assert_within(y.numpy(), exact, gclu_bound(dtype, double(x), exact))
+
+
+@pytest.mark.parametrize("approximate", APPROXIMATIONS)
+def test_gclu_of_special_values(kernels: Kernels, approximate: str) -> None:
+    infinity, nan, largest = float("inf"), float("nan"), 3e38
+    x = torch.tensor([infinity, -infinity, nan, 0.0, largest, -largest], device="cuda")
+    y = Guarded((6,), torch.float32)
+    kernels.gclu(x, y.tensor, approximate)
+    np.testing.assert_array_equal(y.numpy(), double(torch.tensor([infinity, 0.0, nan, 0.0, largest, 0.0])))
 
 
 def test_gclu_beyond_32_bit_indices(kernels: Kernels) -> None:
@@ -120,8 +125,7 @@ def test_gclu_beyond_32_bit_indices(kernels: Kernels) -> None:
     kernels.gclu(x, y)
     assert torch.equal(y[:64], y[-64:])
     exact = reference.gclu(double(ends))
-    bound = operator_bound("float16", GCLU_ARITHMETIC, np.abs(double(ends)), np.abs(exact))
-    assert_within(double(y[-64:]), exact, bound)
+    assert_within(double(y[-64:]), exact, gclu_bound("float16", double(ends), exact))
     assert float(y[64:-64].float().abs().amax()) == 0.0
 
 
@@ -155,6 +159,36 @@ def test_calibration_of_special_values(kernels: Kernels, dtype: str) -> None:
     np.testing.assert_allclose(found[0, 4:], 3.0, rtol=2 * UNIT_ROUNDOFF[dtype])  # a = mu: weight 1 / 2
     np.testing.assert_array_equal(found[1, :4], [infinity, -infinity, nan, 0.0])
     assert np.isnan(found[2:]).all()
+    residual = Guarded((1, 4, 8), DTYPES[dtype])
+    kernels.calibrated_residual(a, mu, log_var, torch.zeros_like(a), residual.tensor)
+    np.testing.assert_array_equal(residual.numpy()[0], np.maximum(found, 0.0))
+
+
+def test_calibrations_beyond_32_bit_indices(kernels: Kernels) -> None:
+    shape = (1, 2, 2**30 + 7)
+    if torch.cuda.mem_get_info()[0] < 10 * 2**31:
+        pytest.skip("needs 20 GB of free device memory")
+    a = torch.zeros(shape, dtype=torch.float16, device="cuda")
+    ends = torch.linspace(-4, 4, 64, dtype=torch.float16, device="cuda")
+    a[0, 0, :64], a[0, 1, -64:] = ends, ends
+    still, *weights = (torch.zeros(size, dtype=a.dtype, device="cuda") for size in ((1, 2), (1, 2), (1,), (4, 1), (4,)))
+    x, zero = double(ends), np.zeros((1, 1))
+    exact = reference.response_calibration(x[None, None], zero, zero)[0, 0]
+    total = np.maximum(exact + x, 0.0)
+
+    def check(y: torch.Tensor, due: Array, arithmetic: int, argument: Array) -> None:
+        bound = operator_bound("float16", arithmetic, argument, np.abs(due))
+        for found in (y[0, 0, :64], y[0, 1, -64:]):
+            assert_within(double(found), due, bound)
+        assert int(torch.count_nonzero(y[0, 0, 64:]) + torch.count_nonzero(y[0, 1, :-64])) == 0  # NaN is none
+
+    y = torch.full_like(a, float("nan"))
+    kernels.response_calibration(a, still, still, y)
+    check(y, exact, RC_ARITHMETIC, np.abs(x))
+    kernels.calibrated_residual(a, still, still, a, y.fill_(float("nan")))
+    check(y, total, RC_ARITHMETIC + 2, 2 * np.abs(x))
+    kernels.calibrated_tail(a, a, weights, y.fill_(float("nan")), kernels.workspace(a))
+    check(y, total, RC_ARITHMETIC + 2, 2 * np.abs(x))
 
 
 def tail_operands(shape: tuple[int, int, int, int], dtype: torch.dtype, shift: int = 0) -> list[torch.Tensor]:
@@ -179,6 +213,18 @@ def test_calibrated_tail(kernels: Kernels, dtype: str, shape: tuple[int, int, in
     exact, off = reference.calibrated_tail(double(a), double(shortcut), [double(weight) for weight in weights])
     argument = np.abs(double(a)) + np.abs(double(shortcut))
     assert_within(y.numpy(), exact, operator_bound(dtype, RC_ARITHMETIC + 2, argument, exact) + off)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 5, 49, 2), (3, 2, 300_007, 2)])  # one kernel, and three
+def test_nan_in_a_tail_stays_in_its_sample(kernels: Kernels, dtype: str, shape: tuple[int, int, int, int]) -> None:
+    a, shortcut, *weights = tail_operands(shape, DTYPES[dtype])
+    y, expected, workspace = torch.empty_like(a), torch.empty_like(a), kernels.workspace(a)
+    kernels.calibrated_tail(a, shortcut, weights, expected, workspace)
+    a[1, 1, 7] = float("nan")
+    kernels.calibrated_tail(a, shortcut, weights, y, workspace)
+    assert bool(y[1].isnan().all())
+    assert torch.equal(y[::2], expected[::2])
 
 
 def test_streams_and_graphs_give_the_same(kernels: Kernels) -> None:
@@ -225,7 +271,7 @@ def test_tail_of_every_resnet_stage_is_one_kernel(kernels: Kernels) -> None:
         assert len(launched) == 1, [event.name for event in launched]
 
 
-def test_refusals_leave_no_error_behind(kernels: Kernels) -> None:
+def test_work_goes_on_after_a_refusal(kernels: Kernels) -> None:
     x = torch.zeros(4, device="cuda")
     with pytest.raises(RuntimeError, match="Y is null"):
         kernels.gclu(x, torch.empty(0, device="cuda"))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import reference
+from bounds import assert_within
 from rc_deploy import nn as rc
 from rc_deploy.schema import APPROXIMATIONS
 from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, operator_bound
@@ -23,7 +24,7 @@ def test_gclu_equals_float64_reference(dtype: str, approximate: str) -> None:
     exact = reference.gclu(x.double(), approximate)
     found = rc.gclu(x.cuda(), approximate).cpu().double().numpy()
     bound = operator_bound(dtype, GCLU_ARITHMETIC, x.double().abs().numpy(), np.abs(exact))
-    assert np.all(np.abs(found - exact) <= bound)
+    assert_within(found, exact, bound)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -34,7 +35,7 @@ def test_calibration_equals_float64_reference(dtype: str) -> None:
     exact = reference.response_calibration(a.double(), mu.double(), log_var.double())
     found = rc.response_calibration(a.cuda(), mu.cuda(), log_var.cuda()).cpu().double().numpy()
     bound = operator_bound(dtype, RC_ARITHMETIC, a.double().abs().numpy(), np.abs(exact))
-    assert np.all(np.abs(found - exact) <= bound)
+    assert_within(found, exact, bound)
 
 
 @pytest.mark.parametrize("augment", ["affine", ""], ids=["affine", "plain"])

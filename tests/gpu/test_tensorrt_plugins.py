@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import reference
+from bounds import assert_within, gclu_bound
 from native_build import built_with_cuda
 from native_cuda import Kernels
-from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, operator_bound
+from rc_deploy.tolerances import RC_ARITHMETIC, operator_bound
 
 trt = pytest.importorskip("tensorrt", reason="TensorRT is not installed")
 
@@ -73,8 +74,7 @@ def test_gclu(dtype: str, form: str) -> None:
     x = (3 * torch.randn(5, 3, 7, 11, device="cuda")).to(getattr(torch, dtype))
     field = trt.PluginField("approximate", np.frombuffer(form.encode(), np.int8), trt.PluginFieldType.CHAR)
     exact = reference.gclu(double(x), form)
-    bound = operator_bound(dtype, GCLU_ARITHMETIC, np.abs(double(x)), np.abs(exact))
-    assert np.all(np.abs(double(run_plugin("GCLU", field, [x], dtype)) - exact) <= bound)
+    assert_within(double(run_plugin("GCLU", field, [x], dtype)), exact, gclu_bound(dtype, double(x), exact))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -86,11 +86,11 @@ def test_calibrations(dtype: str, epsilon: float) -> None:
     exact = reference.response_calibration(double(a), double(mu), double(log_var), epsilon)
     bound = operator_bound(dtype, RC_ARITHMETIC, np.abs(double(a)), np.abs(exact))
     found = run_plugin("ResponseCalibration", field, [a, mu, log_var], dtype)
-    assert np.all(np.abs(double(found) - exact) <= bound)
+    assert_within(double(found), exact, bound)
     total = np.maximum(exact + double(shortcut), 0)
     argument = np.abs(double(a)) + np.abs(double(shortcut))
     found = run_plugin("CalibratedResidual", field, [a, mu, log_var, shortcut], dtype)
-    assert np.all(np.abs(double(found) - total) <= operator_bound(dtype, RC_ARITHMETIC + 2, argument, total))
+    assert_within(double(found), total, operator_bound(dtype, RC_ARITHMETIC + 2, argument, total))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -47,7 +47,7 @@ results = {
     "plain": [made(name) for name in creators],
     "forms": [made("GCLU", text(form)) for form in (b"none", b"sigmoid", b"tanh", b"tanh\\0")],
     "epsilon": [made(name, epsilon(1e-3)) for name in creators if name != "GCLU"],
-    "refused": [made("GCLU", text(b"exact")), made("CalibratedTail", epsilon(0.0))],
+    "refused": [made("GCLU", text(b"exact")), made("CalibratedTail", epsilon(-1e-9))],
 }
 del ours
 registry.deregister_library(handle)
@@ -82,7 +82,7 @@ def test_tensorrt_rtx_registry_loads_creates_and_unloads() -> None:
     assert sorted(found["epsilon"]) == calibrating
     assert found["refused"] == [None, None]
     assert "approximate is 'exact'" in errors
-    assert "epsilon is 0.0" in errors
+    assert "epsilon is -1e-09; it must be positive" in errors
     assert found["left"] == []
 
 
@@ -111,6 +111,15 @@ def test_registers_itself_with_a_tensorrt_that_others_have_loaded_for_themselves
     ]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (found.returncode, found.stdout) == (0, "0 4\n"), found.stderr
+
+
+def test_a_folder_named_after_tensorrt_rtx_makes_no_tensorrt_rtx(tmp_path: Path) -> None:
+    """The program that stands for TensorRT exports its names; here it lies in such a folder."""
+    (tmp_path / "env_tensorrt_rtx").mkdir()
+    program = shutil.copy(built_with_cuda("rc_trt_tests"), tmp_path / "env_tensorrt_rtx")
+    found = subprocess.run([str(program), "--gtest_filter=Loading.*"], capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stdout[-4000:]
+    assert "[  PASSED  ] 3 tests" in found.stdout
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm to list symbols")

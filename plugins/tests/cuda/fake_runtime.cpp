@@ -6,6 +6,9 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <tuple>
+#include <utility>
 
 #include "calibration.h"
 #include "emulation.h"
@@ -16,8 +19,19 @@ namespace rc::test {
 namespace {
 
 FakeDevice device;
+int device_index = 0;
 std::vector<Launch> noted;
-std::map<const void*, int> opted_in;  // shared memory granted to a kernel, in bytes
+Calls asked;
+thread_local cudaError_t error = cudaSuccess;
+std::map<std::pair<int, const void*>, int> granted;  // shared memory, in bytes, by device and kernel
+std::mutex mutex;                                    // of all of these
+
+constexpr int kUngranted = 48 * 1024;  // shared memory that a kernel has without a grant
+
+cudaError_t result(cudaError_t of_call) {
+  error = of_call == cudaSuccess ? error : of_call;
+  return of_call;
+}
 
 // Kernels by their host function, as compiled code registers them before main().
 std::map<const void*, std::string>& kernels() {
@@ -38,26 +52,34 @@ std::string short_name(const std::string& name) {
   return name.substr(name.rfind(':', end) + 1, name.find(">(", end) + 1 - name.rfind(':', end) - 1);
 }
 
+// What a kernel declares as __shared__ itself.
+std::int64_t static_bytes(const std::string& kernel) {
+  if (kernel.find("calibration_kernel") == 0) {
+    return kTablePlanes * sizeof(Coefficient);
+  }
+  return kernel.find("mean_kernel") == 0 ? kMeanThreads / 32 * sizeof(float) : 0;
+}
+
 template <typename Parameter>
 const Parameter& at(void** arguments, int index) {
   return *static_cast<const Parameter*>(arguments[index]);
 }
 
 template <typename Body>
-void run(const Launch& launch, std::int64_t static_bytes, const Body& body) {
-  run_grid(launch.blocks, launch.cluster, launch.threads, static_bytes + launch.shared_bytes, body);
+void run(const Launch& launch, const Body& body) {
+  run_grid(launch.blocks, launch.cluster, launch.threads, static_bytes(launch.kernel) + launch.shared_bytes, body);
 }
 
 template <typename T, rc_approximation kForm>
 void run_gclu(const Launch& launch, void** arguments) {
-  run(launch, 0, [&](const HostContext& context, unsigned char*) {
+  run(launch, [&](const HostContext& context, unsigned char*) {
     gclu_thread<T, kForm>(context, at<const T*>(arguments, 0), at<T*>(arguments, 1), at<Vectors>(arguments, 2));
   });
 }
 
 template <typename T, bool kResidual, typename Source>
 void run_calibration(const Launch& launch, void** arguments) {
-  run(launch, kTablePlanes * sizeof(Coefficient), [&](const HostContext& context, unsigned char* shared) {
+  run(launch, [&](const HostContext& context, unsigned char* shared) {
     calibrate_block<T, kResidual>(context, at<CalibrationTensors<T>>(arguments, 0), at<Source>(arguments, 1),
                                   reinterpret_cast<Coefficient*>(shared));
   });
@@ -75,16 +97,16 @@ void run_kernel(const Launch& launch, void** arguments) {
     : is("true")   ? run_calibration<T, true, FromLogVar<T>>(launch, arguments)
                    : run_calibration<T, false, FromLogVar<T>>(launch, arguments);
   } else if (is("tail_kernel")) {
-    run(launch, 0, [&](const HostContext& context, unsigned char* shared) {
+    run(launch, [&](const HostContext& context, unsigned char* shared) {
       tail_block(context, at<TailTensors<T>>(arguments, 0), at<TailPlan>(arguments, 1), shared);
     });
   } else if (is("mean_kernel")) {
-    run(launch, kMeanThreads / 32 * sizeof(float), [&](const HostContext& context, unsigned char* shared) {
+    run(launch, [&](const HostContext& context, unsigned char* shared) {
       mean_block(context, at<const T*>(arguments, 0), at<Vectors>(arguments, 1), at<std::int64_t>(arguments, 2),
                  at<std::int64_t>(arguments, 3), reinterpret_cast<float*>(shared), at<float*>(arguments, 4));
     });
   } else if (is("coefficients_kernel")) {
-    run(launch, 0, [&](const HostContext& context, unsigned char* shared) {
+    run(launch, [&](const HostContext& context, unsigned char* shared) {
       coefficients_block(context, at<TailTensors<T>>(arguments, 0), at<const float*>(arguments, 1),
                          reinterpret_cast<float*>(shared), at<Coefficient*>(arguments, 2));
     });
@@ -101,10 +123,15 @@ cudaError_t launched(const cudaLaunchConfig_t& config, const void* function, voi
                    1,
                    config.stream};
   for (unsigned i = 0; i < config.numAttrs; ++i) {
-    launch.cluster = static_cast<int>(config.attrs[i].val.clusterDim.x);
+    const cudaLaunchAttribute& attribute = config.attrs[i];
+    const auto& cluster = attribute.val.clusterDim;
+    if (attribute.id != cudaLaunchAttributeClusterDimension || cluster.y != 1 || cluster.z != 1) {
+      return cudaErrorInvalidValue;
+    }
+    launch.cluster = static_cast<int>(cluster.x);
   }
-  const auto granted = opted_in.find(function);
-  const std::int64_t room = granted == opted_in.end() ? 48 * 1024 : granted->second;
+  const auto grant = granted.find({device_index, function});
+  const std::int64_t room = grant == granted.end() ? kUngranted - static_bytes(launch.kernel) : grant->second;
   if (launch.shared_bytes > room || launch.blocks < 1 || launch.threads < 32 || launch.threads > 1024 ||
       launch.threads % 32 != 0 || launch.blocks % launch.cluster != 0 || launch.cluster > 8 ||
       (launch.cluster > 1 && device.major < 9)) {
@@ -126,25 +153,37 @@ cudaError_t launched(const cudaLaunchConfig_t& config, const void* function, voi
 }  // namespace
 
 void use_device(const FakeDevice& wanted) {
+  static std::map<std::tuple<int, int, int, int>, int> indices;
+  const auto limits = std::tuple{wanted.processors, wanted.shared_bytes, wanted.major, wanted.compiled_for};
+  device_index = indices.try_emplace(limits, static_cast<int>(indices.size())).first->second;
   device = wanted;
   noted.clear();
-  opted_in.clear();
+  asked = {};
+  error = cudaSuccess;
 }
 
 const std::vector<Launch>& launches() { return noted; }
+const Calls& calls() { return asked; }
+cudaError_t last_error() { return error; }
 
 }  // namespace rc::test
 
 using rc::test::device;
+using Lock = std::lock_guard<std::mutex>;
 
 extern "C" {
 
 cudaError_t cudaGetDevice(int* index) {
-  *index = 0;
+  *index = rc::test::device_index;
   return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index) {
+  const Lock lock(rc::test::mutex);
+  ++rc::test::asked.attributes;
+  if (index != rc::test::device_index) {
+    return rc::test::result(cudaErrorInvalidDevice);
+  }
   *value = attribute == cudaDevAttrMultiProcessorCount            ? device.processors
            : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? device.shared_bytes
            : attribute == cudaDevAttrComputeCapabilityMajor       ? device.major
@@ -153,23 +192,29 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 }
 
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
-  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value > device.shared_bytes) {
-    return cudaErrorInvalidValue;
+  const Lock lock(rc::test::mutex);
+  ++rc::test::asked.grants;
+  const std::int64_t of_its_own = rc::test::static_bytes(rc::test::short_name(rc::test::kernels().at(function)));
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || of_its_own + value > device.shared_bytes) {
+    return rc::test::result(cudaErrorInvalidValue);
   }
-  rc::test::opted_in[function] = value;
+  rc::test::granted[{rc::test::device_index, function}] = value;
   return cudaSuccess;
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  const Lock lock(rc::test::mutex);
+  ++rc::test::asked.attributes;
   attributes->ptxVersion = device.compiled_for;
   return cudaSuccess;
 }
 
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function, void** arguments) {
-  return rc::test::launched(*config, function, arguments);
+  const Lock lock(rc::test::mutex);
+  return rc::test::result(rc::test::launched(*config, function, arguments));
 }
 
-cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetLastError() { return std::exchange(rc::test::error, cudaSuccess); }
 const char* cudaGetErrorString(cudaError_t) { return "words for an error"; }
 const char* cudaGetErrorName(cudaError_t) { return "itsName"; }
 

@@ -3,6 +3,8 @@
 
 #pragma once
 
+#include <cuda_runtime_api.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -27,8 +29,19 @@ struct Launch {
   const void* stream;
 };
 
-// The device of the next calls; its launches are in launches().
+// What the library has asked of the runtime since use_device().
+struct Calls {
+  int attributes = 0;  // of devices and of kernels
+  int grants = 0;      // of shared memory
+};
+
+// The device of the next calls; its launches are in launches(). A device with other limits is another device, with an
+// index and grants of its own: those of one that was used before are remembered.
 void use_device(const FakeDevice& device);
 const std::vector<Launch>& launches();
+const Calls& calls();
+
+// The runtime's last error, which a program would take for one of its own.
+cudaError_t last_error();
 
 }  // namespace rc::test

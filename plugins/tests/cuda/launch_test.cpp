@@ -1,5 +1,9 @@
 // The whole way from a call of the C interface to its result, on the device of fake_runtime.h.
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 #include "fake_runtime.h"
 #include "rc/cuda.h"
 #include "tail_operands.h"
@@ -97,6 +101,20 @@ TYPED_TEST(Launched, TheWholeTailInOneKernel) {
   EXPECT_EQ(launches()[0].stream, kStream);
 }
 
+TYPED_TEST(Launched, NanInATailStaysInItsSample) {
+  FakeDevice small;
+  small.shared_bytes = 4096;
+  for (const FakeDevice& device : {FakeDevice{}, small}) {  // one kernel, and three
+    use_device(device);
+    Operands<TypeParam> operands({3, 5, 1031, 2});
+    operands.a.set(operands.element(1, 1, 7), std::nan(""));
+    ASSERT_EQ(this->tail(operands), RC_OK) << rc_cuda_last_error();
+    for (std::int64_t i = 0; i < operands.y.count(); ++i) {
+      ASSERT_EQ(std::isnan(operands.y[i]), i / (5 * 1031) == 1) << i;
+    }
+  }
+}
+
 TYPED_TEST(Launched, TheWholeTailInThreeKernels) {
   FakeDevice small;
   small.shared_bytes = 4096;
@@ -131,13 +149,59 @@ TEST_F(LaunchedHalf, FifteenKernelsForTheTailsOfResCNet32) {
   }
 }
 
-TEST_F(LaunchedHalf, MoreThan48KilobytesAreAskedFor) {
+// A device that no other test uses, so that nothing is known of it yet, and too small to spread eight samples on.
+FakeDevice fresh_device() {
+  static int processors = 1;
   FakeDevice noting;
   noting.runs = false;
-  use_device(noting);
-  Operands<__half> operands({300, 64, 1024, 16});
+  noting.processors = processors++;
+  return noting;
+}
+
+TEST_F(LaunchedHalf, SharedMemoryIsGrantedOnceAndAllOfIt) {
+  use_device(fresh_device());
+  Operands<__half> large({8, 64, 1024, 16});
+  Operands<__half> small({8, 32, 1024, 16});
+  for (Operands<__half>* const operands : {&small, &large, &small}) {
+    ASSERT_EQ(tail(*operands), RC_OK) << rc_cuda_last_error();
+  }
+  EXPECT_LT(launches()[0].shared_bytes, 100 * 1024);
+  EXPECT_GT(launches()[0].shared_bytes, 48 * 1024);
+  EXPECT_GT(launches()[1].shared_bytes, 128 * 1024);
+  EXPECT_EQ(calls().grants, 1);
+}
+
+TEST_F(LaunchedHalf, ThreadsAtOnceDoNotTakeEachOthersSharedMemory) {
+  use_device(fresh_device());
+  Operands<__half> operands[2] = {Operands<__half>({8, 64, 1024, 16}), Operands<__half>({8, 32, 1024, 16})};
+  std::atomic<int> failures = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&failures, &own = operands[i % 2]] {
+      for (int turn = 0; turn < 50; ++turn) {
+        failures += tail(own) == RC_OK ? 0 : 1;
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(failures, 0);
+  EXPECT_EQ(launches().size(), 400U);
+  EXPECT_EQ(calls().grants, 1);
+}
+
+TEST_F(LaunchedHalf, ADeviceIsAskedOnce) {
+  use_device(fresh_device());
+  Operands<__half> operands({1, 32, 256, 8});
   ASSERT_EQ(tail(operands), RC_OK) << rc_cuda_last_error();
-  EXPECT_GT(launches()[0].shared_bytes, 128 * 1024);
+  const int asked = calls().attributes;
+  EXPECT_EQ(asked, 4);
+  ASSERT_EQ(tail(operands), RC_OK);
+  EXPECT_EQ(calls().attributes, asked);
+  use_device(fresh_device());  // another one is asked too
+  ASSERT_EQ(tail(operands), RC_OK);
+  EXPECT_EQ(calls().attributes, asked);
 }
 
 TEST_F(LaunchedHalf, NoClustersInCodeOfOlderDevices) {
@@ -160,6 +224,7 @@ TEST_F(LaunchedHalf, ALaunchThatFailsIsTheLast) {
   EXPECT_EQ(tail(operands), RC_CUDA_ERROR);
   EXPECT_STREQ(rc_cuda_last_error(), "CalibratedTail (coefficients): words for an error (itsName)");
   EXPECT_EQ(launched_kernels(), std::vector<std::string>{"mean_kernel"});
+  EXPECT_EQ(last_error(), cudaSuccess);  // it was the library's, and it has told of it
 }
 
 TEST_F(LaunchedHalf, MoreBlocksThanALaunchCanHaveAreRefused) {

@@ -40,6 +40,30 @@ TEST(TailPlan, SpreadsALargeSampleUntilItFits) {
   EXPECT_FALSE(plan_tail({1, 256, 56 * 56, 64, 2}, kA10).fused);
 }
 
+TEST(TailPlan, LeavesLargeWeightsToThreeKernels) {
+  for (const std::int64_t batch : {1, 300}) {
+    EXPECT_FALSE(plan_tail({batch, 2048, 49, 512, 2}, kH200).fused);  // ResNet-50's last stage: W1 has 2 MB
+    EXPECT_TRUE(plan_tail({batch, 2048, 49, 64, 2}, kH200).fused);    // 256 KB
+    EXPECT_FALSE(plan_tail({batch, 2048, 49, 64, 4}, kH200).fused);
+    EXPECT_TRUE(plan_tail({batch, 512, 784, 128, 2}, kH200).fused);  // ResNet-50's second stage
+  }
+}
+
+TEST(TailPlan, KeepsTheShortcutOnlyWhereTwoBlocksFitAProcessor) {
+  int kept = 0;
+  for (const DeviceLimits& device : {kH200, kA10}) {
+    const std::int64_t of_processor = device.shared_bytes + 1024;
+    for (std::int64_t positions = 1; positions < 2048; ++positions) {
+      const TailPlan plan = plan_tail({1000, 16, positions, 4, 4}, device);
+      if (plan.fused && plan.layout.shortcut != 0) {
+        ASSERT_LE(2 * (plan.layout.bytes + 1024), of_processor) << positions;
+        ++kept;
+      }
+    }
+  }
+  EXPECT_GT(kept, 1000);
+}
+
 TEST(TailPlan, RefusesWhatHasNoRoomWithoutOverflow) {
   const std::int64_t huge = std::int64_t{1} << 31;
   EXPECT_FALSE(plan_tail({1, huge, 1, 1, 2}, kH200).fused);

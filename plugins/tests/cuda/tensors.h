@@ -110,7 +110,8 @@ inline double exact_calibration(double a, double mu, double log_var, double epsi
 
 // NaN where NaN is due, infinite where that is, else within `bound` of `exact`.
 inline ::testing::AssertionResult near(double found, double exact, double bound) {
-  if (std::isnan(exact) ? std::isnan(found) : (found == exact || std::abs(found - exact) <= bound)) {
+  const bool close = std::isfinite(exact) && std::abs(found - exact) <= bound;
+  if (std::isnan(exact) ? std::isnan(found) : (found == exact || close)) {
     return ::testing::AssertionSuccess();
   }
   return ::testing::AssertionFailure() << found << " where " << exact << " +- " << bound << " is due";

@@ -108,6 +108,7 @@ TEST_F(Plugins, WrongFieldsAreRefusedInWords) {
     for (const float epsilon : {0.0F, -1.0F, std::numeric_limits<float>::infinity(), std::nanf("")}) {
       EXPECT_TRUE(holds(refusal(name, {number(epsilon)}), "must be positive and finite")) << epsilon;
     }
+    EXPECT_TRUE(holds(refusal(name, {number(-1e-9F)}), "epsilon is -1e-09;"));
   }
 }
 
