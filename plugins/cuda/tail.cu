@@ -61,10 +61,6 @@ rc_status launch_steps(const rc_cuda_tail& operands, const TailTensors<T>& tenso
 
 // Clusters are to be had where the device has them and the kernel that it would run was compiled for such devices: code
 // that came as an older one's PTX has no cluster barriers.
-//
-// The kernel is granted all the shared memory that a block can have: the grant belongs to the kernel, so that one of as
-// much as a launch needs would be taken back by another thread's smaller launch before this one's begins. It also
-// belongs to a context: one for each device is taken to be all that there is.
 template <typename T>
 rc_status prepare(DeviceLimits* device) {
   constexpr int kFirstWithClusters = 90;
@@ -73,11 +69,6 @@ rc_status prepare(DeviceLimits* device) {
     cudaFuncAttributes attributes = {};
     status = checked(cudaFuncGetAttributes(&attributes, tail_kernel<T>), "reading the kernel's attributes");
     device->clusters = attributes.ptxVersion >= kFirstWithClusters;
-  }
-  if (status == RC_OK) {
-    const int bytes = static_cast<int>(device->shared_bytes);
-    status = checked(cudaFuncSetAttribute(tail_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-                     "granting shared memory to the kernel");
   }
   return status;
 }
@@ -88,10 +79,24 @@ rc_status prepared(DeviceLimits* device) {
   return known.get(device, prepare<T>);
 }
 
+// Lets the kernel have more than the 48 KB of shared memory that all kernels can: as much as a block can have at all.
+// The permission belongs to kernel and context, so that one of as much as this launch needs would be taken back by
+// another thread's smaller launch before this one begins, and a permission remembered is not another context's.
+template <typename T>
+rc_status permit_shared_memory(std::int64_t wanted, const DeviceLimits& device) {
+  constexpr std::int64_t kAlways = 48 * 1024;
+  if (wanted <= kAlways) {
+    return RC_OK;
+  }
+  return checked(cudaFuncSetAttribute(tail_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(device.shared_bytes)),
+                 "granting shared memory to the kernel");
+}
+
 template <typename T>
 rc_status launch_tail(const rc_cuda_tail& operands, void* stream) {
   DeviceLimits device = {};
-  const rc_status status = prepared<T>(&device);
+  rc_status status = prepared<T>(&device);
   if (status != RC_OK) {
     return status;
   }
@@ -116,6 +121,10 @@ rc_status launch_tail(const rc_cuda_tail& operands, void* stream) {
   const TailPlan plan = plan_tail(shape, device);
   if (!plan.fused) {
     return launch_steps(operands, tensors, device, stream);
+  }
+  status = permit_shared_memory<T>(plan.layout.bytes, device);
+  if (status != RC_OK) {
+    return status;
   }
   const Geometry geometry = {operands.batch * plan.cluster, plan.threads, plan.layout.bytes, plan.cluster};
   return launch("CalibratedTail", tail_kernel<T>, geometry, stream, tensors, plan);

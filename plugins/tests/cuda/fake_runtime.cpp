@@ -162,6 +162,11 @@ void use_device(const FakeDevice& wanted) {
   error = cudaSuccess;
 }
 
+void enter_context() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  granted.clear();
+}
+
 const std::vector<Launch>& launches() { return noted; }
 const Calls& calls() { return asked; }
 cudaError_t last_error() { return error; }

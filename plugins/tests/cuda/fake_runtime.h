@@ -38,6 +38,8 @@ struct Calls {
 // The device of the next calls; its launches are in launches(). A device with other limits is another device, with an
 // index and grants of its own: those of one that was used before are remembered.
 void use_device(const FakeDevice& device);
+// Another context on the same device, which has granted nothing yet.
+void enter_context();
 const std::vector<Launch>& launches();
 const Calls& calls();
 
