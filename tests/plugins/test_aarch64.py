@@ -34,7 +34,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     call(sys.executable, ROOT / "plugins" / "headers.py")
     call(
         *("cmake", "-S", ROOT / "plugins", "-B", tree, f"-DCMAKE_CXX_COMPILER={';'.join(COMPILER)}", "-DRC_CUDA=OFF"),
-        *("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64"),
+        *("-DRC_WERROR=ON", "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64"),
         # CMake finds out about a compiler without linking either.
         *("-DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY", "-DCMAKE_CXX_FLAGS=-c"),
     )
