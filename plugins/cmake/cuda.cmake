@@ -1,5 +1,5 @@
-# Whether CUDA can be compiled here: rc_look_for_cuda(). An nvcc that cannot is a reason to leave the parts out that want
-# it, never an error; enable_language(), which stops where a compiler fails, is for one that was seen to work.
+# Whether CUDA can be compiled here: rc_look_for_cuda(). An nvcc that cannot is a reason to leave out the parts that
+# want it, never an error; enable_language(), which stops where a compiler fails, is for one that was seen to work.
 
 # The nvcc that CMake would take, or a false value.
 function(rc_find_nvcc result)
