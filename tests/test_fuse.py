@@ -101,14 +101,13 @@ def test_bias_of_another_shape_stays() -> None:
     assert operators(fuse.fused(model))["CalibratedResidual"] == 1
 
 
-@pytest.mark.parametrize("operator", ["Gemm", "ReduceMean"])
-def test_an_operator_of_another_domain_stays(operator: str) -> None:
+@pytest.mark.parametrize("output", ["G", "H", "M", "V"])
+def test_an_operator_of_another_domain_stays(output: str) -> None:
     """Its name says nothing about what it computes."""
     model = network()
     model.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
-    for node in model.graph.node:
-        if node.op_type == operator:
-            node.domain = "theirs"
+    (node,) = (node for node in model.graph.node if list(node.output) == [output])
+    node.domain = "theirs"
     assert operators(fuse.fused(model))["CalibratedTail"] == 0
 
 
