@@ -131,8 +131,8 @@ def test_calibrated_tail(session: Any, kind: str, batch: int) -> None:
         f"g ({kind}[N, 5, H, W] A, {kind}[N, 5, H, W] S, {kind}[2, 5] P, {kind}[2] Q, {kind}[10, 2] R, {kind}[10] T) "
         f"=> ({kind}[N, 5, H, W] Y) {{ Y = rc.CalibratedTail <epsilon = {EPSILON}> (A, S, P, Q, R, T) }}"
     )
-    planes = (double(array).reshape(batch, 5, 63) for array in (a, shortcut))
-    exact, off = reference.calibrated_tail(*planes, [double(weight) for weight in weights], EPSILON)
+    planes, added = (double(array).reshape(batch, 5, 63) for array in (a, shortcut))
+    exact, off = reference.calibrated_tail(planes, added, [double(weight) for weight in weights], EPSILON)
     found = run(made, {"A": a, "S": shortcut, **dict(zip("PQRT", weights, strict=True))})
     argument = double(np.abs(a)) + double(np.abs(shortcut))
     assert_within(found, exact.reshape(a.shape), RC_ARITHMETIC + 2, argument, off.reshape(a.shape))
