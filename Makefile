@@ -39,7 +39,7 @@ test: $(VENV)/installed  ## Every test that this machine can run.
 
 native: $(VENV)/installed  ## Build plugins/ and their tests into build/plugins; RC_DEPLOY_LIBRARIES=build/plugins/lib uses them.
 	$(BIN)/python plugins/headers.py
-	cmake -S plugins -B build/plugins -DRC_BUILD_TESTS=ON
+	cmake -S plugins -B build/plugins -DRC_BUILD_TESTS=ON -DRC_WERROR=ON
 	cmake --build build/plugins --parallel 2
 
 lint: $(VENV)/installed  ## Style and types, as CI checks them.

@@ -5,7 +5,7 @@ PyTorch modules, ONNX bodies, plugins and tests take them from here. Contract, f
 - GCLU(X) -> Y = ReLU(X) + X Phi(-|X|), the paper's Eq. 6; attribute `approximate` replaces Phi by Eq. 7
   ("sigmoid") or Eq. 8 ("tanh").
 - ResponseCalibration(A, Mu, LogVar) -> Y = A + A Phi(-|Z|), Z = (A - Mu) / (exp(LogVar / 2) + epsilon),
-  Eq. 2-5; A (N, C, *), Mu and LogVar (N, C).
+  Eq. 2-5; A (N, C, *), Mu and LogVar (N, C); 0 < epsilon < infinity, here and below: kernels and modules refuse others.
 - CalibratedResidual(A, Mu, LogVar, Shortcut) -> Y = ReLU(A + A Phi(-|Z|) + Shortcut), the end of a residual block;
   Shortcut of A's shape. A fusion pass introduces it.
 - CalibratedTail(A, Shortcut, W1, B1, W2, B2): the same with (Mu, LogVar) = split(h W2^T + B2), h = g W1^T + B1, g the

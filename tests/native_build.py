@@ -33,7 +33,7 @@ def built(tree: Path, *options: str) -> Path:
         if shutil.which(tool) is None:
             pytest.skip(f"there is no {tool}: the native parts were not compiled")
     call(sys.executable, ROOT / "plugins" / "headers.py")
-    call("cmake", "-S", ROOT / "plugins", "-B", tree, "-DRC_BUILD_TESTS=ON", *options)
+    call("cmake", "-S", ROOT / "plugins", "-B", tree, "-DRC_BUILD_TESTS=ON", "-DRC_WERROR=ON", *options)
     call("cmake", "--build", tree, "--parallel", "2")
     return tree
 

@@ -45,7 +45,9 @@ def response_calibration(a: Any, mu: Any, log_var: Any, epsilon: float = 1e-5) -
     return wide + product
 
 
-def calibrated_tail(a: Array, shortcut: Array, weights: list[Array]) -> tuple[Array, Array]:
+def calibrated_tail(
+    a: Array, shortcut: Array, weights: list[Array], epsilon: float = DEFAULT_EPSILON
+) -> tuple[Array, Array]:
     """The whole tail of a residual block, a (N, C, L), and how far float32 sums may move it.
 
     A float32 sum of K terms in some order is taken to be off by u (2 sqrt(K) + 4) times the sum of their magnitudes.
@@ -63,7 +65,7 @@ def calibrated_tail(a: Array, shortcut: Array, weights: list[Array]) -> tuple[Ar
     out = hidden @ w2.T + b2
     out_off = hidden_off @ np.abs(w2.T) + off(len(b1)) * (np.abs(hidden) @ np.abs(w2.T) + np.abs(b2))
     mu, log_var = out[:, :channels], out[:, channels:]
-    slope = 1 / (np.exp(log_var / 2) + DEFAULT_EPSILON)
+    slope = 1 / (np.exp(log_var / 2) + epsilon)
     tail_off = 0.4 * slope * out_off[:, :channels] + 0.121 * out_off[:, channels:]
-    exact = np.maximum(response_calibration(a, mu, log_var) + shortcut, 0.0)
+    exact = np.maximum(response_calibration(a, mu, log_var, epsilon) + shortcut, 0.0)
     return exact, np.abs(a) * tail_off[:, :, None]

@@ -101,6 +101,25 @@ def test_bias_of_another_shape_stays() -> None:
     assert operators(fuse.fused(model))["CalibratedResidual"] == 1
 
 
+@pytest.mark.parametrize("output", ["G", "H", "M", "V"])
+def test_an_operator_of_another_domain_stays(output: str) -> None:
+    """Its name says nothing about what it computes."""
+    model = network()
+    model.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
+    (node,) = (node for node in model.graph.node if list(node.output) == [output])
+    node.domain = "theirs"
+    assert operators(fuse.fused(model))["CalibratedTail"] == 0
+
+
+@pytest.mark.parametrize("name", ["W", "WM"])
+def test_weights_that_are_no_matrix_stay(name: str) -> None:
+    """No checker looks at them before a session is made."""
+    model = network()
+    (weight,) = (initializer for initializer in model.graph.initializer if initializer.name == name)
+    weight.dims.append(1)
+    assert operators(fuse.fused(model))["CalibratedTail"] == 0
+
+
 @pytest.mark.parametrize("terms", ["R, S", "S, R"])
 def test_tail(terms: str) -> None:
     model = network(terms=terms)

@@ -204,7 +204,8 @@ def test_wrong_use_is_refused() -> None:
         rc.gclu(torch.zeros(1), "erf")
     with pytest.raises(ValueError, match="multiple of reduction"):
         rc.ResponseCalibration(10, 4)
-    with pytest.raises(ValueError, match="epsilon must be positive"):
-        rc.response_calibration(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1), 0.0)
+    for epsilon in (0.0, -1e-5, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"epsilon must be positive and finite, not {epsilon}"):
+            rc.response_calibration(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1), epsilon)
     with pytest.raises(ValueError, match="must be"):
         rc.response_calibration(torch.zeros(1, 2, 1), torch.zeros(1, 1), torch.zeros(1, 1))

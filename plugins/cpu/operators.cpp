@@ -67,7 +67,7 @@ bool sizes(rc_extent extent, Sizes* result) {
   return true;
 }
 
-bool is_epsilon(float epsilon) { return std::isfinite(epsilon) && epsilon >= 0.0F; }
+bool is_epsilon(float epsilon) { return std::isfinite(epsilon) && epsilon > 0.0F; }
 
 template <class... Pointers>
 bool any_null(Pointers... pointers) {

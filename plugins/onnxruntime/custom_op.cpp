@@ -1,6 +1,10 @@
 #include "custom_op.h"
 
+#include <array>
+#include <cstdio>
 #include <memory>
+
+#include "rc/math.h"
 
 namespace rc {
 namespace {
@@ -44,49 +48,82 @@ OrtStatus* guarded_for(const CustomOp& op, const Body& body) noexcept {
   });
 }
 
-// An attribute that a node does not have takes its default.
-std::string text_attribute(const OrtKernelInfo* info, const char* name, const char* fallback) {
-  std::size_t size = 0;
-  if (OrtStatus* status = ort().KernelInfoGetAttribute_string(info, name, nullptr, &size)) {
+bool succeeded(OrtStatus* status) {
+  if (status != nullptr) {
     ort().ReleaseStatus(status);
-    return fallback;
   }
-  std::string value(size, '\0');
-  check(ort().KernelInfoGetAttribute_string(info, name, value.data(), &size));
-  value.resize(size - 1);  // without the terminating zero
+  return status == nullptr;
+}
+
+// Whether a node has an attribute of this name. There is no function that says so: it is asked for as every type.
+bool has_attribute(const OrtKernelInfo* info, const char* name) {
+  float number = 0.0F;
+  std::int64_t integer = 0;
+  std::size_t length = 0;
+  std::size_t numbers = 0;
+  std::size_t integers = 0;
+  return succeeded(ort().KernelInfoGetAttribute_float(info, name, &number)) ||
+         succeeded(ort().KernelInfoGetAttribute_int64(info, name, &integer)) ||
+         succeeded(ort().KernelInfoGetAttribute_string(info, name, nullptr, &length)) ||
+         succeeded(ort().KernelInfoGetAttributeArray_float(info, name, nullptr, &numbers)) ||
+         succeeded(ort().KernelInfoGetAttributeArray_int64(info, name, nullptr, &integers));
+}
+
+// An attribute as `read` finds it. One that a node does not have takes its default; one of another type is refused.
+template <class Value, class Read>
+Value attribute(const OrtKernelInfo* info, const char* name, const char* type, const Value& fallback,
+                const Read& read) {
+  Value value = fallback;
+  if (!succeeded(read(&value)) && has_attribute(info, name)) {
+    throw std::invalid_argument(std::string(name) + " must be an attribute of type " + type);
+  }
   return value;
+}
+
+std::string text_attribute(const OrtKernelInfo* info, const char* name, const std::string& fallback) {
+  return attribute(info, name, "STRING", fallback, [&](std::string* value) -> OrtStatus* {
+    std::size_t size = 0;
+    if (OrtStatus* status = ort().KernelInfoGetAttribute_string(info, name, nullptr, &size)) {
+      return status;
+    }
+    value->resize(size);
+    OrtStatus* const status = ort().KernelInfoGetAttribute_string(info, name, value->data(), &size);
+    value->resize(size - 1);  // without the terminating zero
+    return status;
+  });
 }
 
 float float_attribute(const OrtKernelInfo* info, const char* name, float fallback) {
-  float value = fallback;
-  if (OrtStatus* status = ort().KernelInfoGetAttribute_float(info, name, &value)) {
-    ort().ReleaseStatus(status);
-    return fallback;
-  }
-  return value;
+  return attribute(info, name, "FLOAT", fallback,
+                   [&](float* value) { return ort().KernelInfoGetAttribute_float(info, name, value); });
 }
 
-std::int64_t integer_attribute(const OrtKernelInfo* info, const char* name, std::int64_t fallback) {
-  std::int64_t value = fallback;
-  if (OrtStatus* status = ort().KernelInfoGetAttribute_int64(info, name, &value)) {
-    ort().ReleaseStatus(status);
-    return fallback;
+float epsilon_of(const OrtKernelInfo* info) {
+  const float epsilon = float_attribute(info, "epsilon", 1e-5F);
+  if (epsilon > 0.0F && epsilon <= kLargest) {
+    return epsilon;
   }
-  return value;
+  std::array<char, 80> words{};
+  std::snprintf(words.data(), words.size(), "epsilon is %g; it must be positive and finite",
+                static_cast<double>(epsilon));
+  throw std::invalid_argument(words.data());
+}
+
+std::int64_t block_of(const OrtKernelInfo* info, const CustomOp& op) {
+  const std::int64_t block = attribute(info, "block", "INT", std::int64_t{1}, [&](std::int64_t* value) {
+    return ort().KernelInfoGetAttribute_int64(info, "block", value);
+  });
+  if (block != 1 && !(op.provider.blocks && (block == 8 || block == 16))) {
+    throw std::invalid_argument("block is " + std::to_string(block) + "; the kernels of " + op.provider.name +
+                                " do not know such a layout");
+  }
+  return block;
 }
 
 OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
   return guarded_for(self(op), [&] {
-    const float epsilon = float_attribute(info, "epsilon", 1e-5F);
-    if (!(epsilon >= 0.0F)) {
-      throw std::invalid_argument("epsilon is " + std::to_string(epsilon) + "; it must not be negative");
-    }
-    const std::int64_t block = integer_attribute(info, "block", 1);
-    if (block != 1 && !(self(op).provider.blocks && (block == 8 || block == 16))) {
-      throw std::invalid_argument("block is " + std::to_string(block) + "; the kernels of " + self(op).provider.name +
-                                  " do not know such a layout");
-    }
-    const Attributes attributes{approximation_of(text_attribute(info, "approximate", "none")), epsilon, block};
+    const Attributes attributes{approximation_of(text_attribute(info, "approximate", "none")), epsilon_of(info),
+                                block_of(info, self(op))};
     auto node = std::make_unique<Node>(Node{self(op), attributes, {nullptr, ort().ReleaseAllocator}});
     if (self(op).provider.allocates) {
       OrtAllocator* allocator = nullptr;

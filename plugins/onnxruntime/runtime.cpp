@@ -1,6 +1,7 @@
 #include "runtime.h"
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <numeric>
 #include <string>
@@ -8,7 +9,8 @@
 namespace rc {
 namespace {
 
-const OrtApi* functions = nullptr;
+// Every session's creation sets it, on whatever thread.
+std::atomic<const OrtApi*> functions = nullptr;
 
 }  // namespace
 

@@ -12,7 +12,7 @@
 
 namespace rc {
 
-// The functions of the ONNX Runtime that loaded this library; set once by RegisterCustomOps.
+// The functions of the ONNX Runtime that loaded this library; set by RegisterCustomOps.
 const OrtApi& ort();
 void set_ort(const OrtApi& api);
 

@@ -52,18 +52,20 @@ def _fuse(graph: ir.Graph, residual: ir.Node) -> bool:
 def _linear(value: ir.Value | None, users: int = 1) -> ir.Node | None:
     """Return the Gemm that makes `value` as PyTorch's Linear does, from constants, for that many users."""
     node = None if value is None or len(value.uses()) != users else value.producer()
-    if node is None or node.op_type != "Gemm" or node.outputs[0].is_graph_output():
+    if node is None or (node.domain, node.op_type) != ("", "Gemm") or node.outputs[0].is_graph_output():
         return None
     defaults = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}
     found = {name: node.attributes[name].value if name in node.attributes else defaults[name] for name in defaults}
     weight, *biases = (constant(value) for value in node.inputs[1:])
-    fits = weight is not None and all(bias is not None and bias.shape == weight.shape[:1] for bias in biases)
+    if weight is None or weight.ndim != 2:
+        return None
+    fits = all(bias is not None and bias.shape == weight.shape[:1] for bias in biases)
     return node if fits and found == {**defaults, "transB": 1} else None
 
 
 def _pools(node: ir.Node, a: ir.Value | None) -> bool:
     """Whether `node` is the mean of `a` over all its positions, (1)."""
-    if node.op_type != "ReduceMean" or node.inputs[0] is not a or a is None or a.shape is None:
+    if (node.domain, node.op_type) != ("", "ReduceMean") or node.inputs[0] is not a or a is None or a.shape is None:
         return False
     keeps = "keepdims" not in node.attributes or node.attributes["keepdims"].value != 0
     axes = constant(node.inputs[1]) if len(node.inputs) == 2 else None

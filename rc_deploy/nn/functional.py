@@ -36,13 +36,13 @@ def response_calibration(a: Tensor, mu: Tensor, log_var: Tensor, epsilon: float 
         a: responses (N, C, *).
         mu: mean of each sample's channel (N, C).
         log_var: logarithm of its variance (N, C).
-        epsilon: added to the standard deviation; positive.
+        epsilon: added to the standard deviation; positive and finite.
 
     Returns:
         Tensor of the shape and type of `a`.
 
     Raises:
-        ValueError: shapes that do not fit, or an `epsilon` that is not positive.
+        ValueError: shapes that do not fit, or an `epsilon` that is not positive and finite.
     """
     result: Tensor = operators.response_calibration(a, mu, log_var, epsilon)
     return result

@@ -106,12 +106,12 @@ def response_calibration(a: Tensor, mu: Tensor, log_var: Tensor, epsilon: float 
         a: responses (N, C, *).
         mu: mean of each sample's channel (N, C).
         log_var: logarithm of its variance (N, C).
-        epsilon: added to the standard deviation; positive.
+        epsilon: added to the standard deviation; positive and finite.
     """
     if mu.shape != a.shape[:2] or log_var.shape != a.shape[:2]:
         raise ValueError(f"mu {tuple(mu.shape)} and log_var {tuple(log_var.shape)} must be {tuple(a.shape[:2])}")
-    if not epsilon > 0:
-        raise ValueError(f"epsilon must be positive, not {epsilon}")
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"epsilon must be positive and finite, not {epsilon}")
     finite, z, _, _ = _standardise(a, mu, log_var, epsilon)
     return _lower_tail(z).mul_(finite).add_(a).to(a.dtype)
 

@@ -1,8 +1,9 @@
 /* The rc operators on the CPU: plain parameters in, a status out, no exceptions, no state.
  *
  * Tensors are contiguous, need no alignment, and must not overlap, except where an output is exactly an input. Sizes
- * may be 0. The kernels are compiled for several instruction sets; the best that the processor has is chosen once, at
- * run time. RC_CPU_ISA=plain|avx2|avx512 in the environment takes a lesser one, for tests and comparisons.
+ * may be 0; an empty output needs no pointers and is RC_OK. epsilon must be positive and finite. The kernels are
+ * compiled for several instruction sets; the best that the processor has is chosen once, at run time.
+ * RC_CPU_ISA=plain|avx2|avx512 in the environment takes a lesser one, for tests and comparisons.
  */
 
 #ifndef RC_CPU_H
@@ -57,9 +58,10 @@ struct rc_perceptron {
 /* How many floats of workspace rc_cpu_calibrated_tail wants. */
 size_t rc_cpu_calibrated_tail_workspace(struct rc_extent extent, int64_t hidden);
 
-/* Y = ReLU(A + RC(A) + Shortcut), mu and log_var predicted from g, A's mean over positions; positions must not be 0
- * unless the batch is empty. A, Shortcut and Y lie as (N, C, *) where `block` is 1; where it is 8 or 16, that many
- * channels lie side by side, (N, C / block, *, block), as blocked convolutions like them. */
+/* Y = ReLU(A + RC(A) + Shortcut), mu and log_var predicted from g, A's mean over positions. Without hidden units (H =
+ * 0) they are b2, and the other weights may be null; CUDA's kernel refuses that. A, Shortcut and Y lie as (N, C, *)
+ * where `block` is 1; where it is 8 or 16, that many channels lie side by side, (N, C / block, *, block), as blocked
+ * convolutions like them. */
 enum rc_status rc_cpu_calibrated_tail(enum rc_dtype dtype, const void* a, const void* shortcut,
                                       struct rc_perceptron perceptron, void* y, struct rc_extent extent, int64_t block,
                                       float epsilon, float* workspace, const struct rc_parallel* parallel);

@@ -2,8 +2,8 @@
 //
 // Tensors lie contiguously in device memory, all of them of one type; arithmetic inside is float32. An output must
 // not overlap an input. Work is queued on `stream` (a cudaStream_t) of the current device; a status tells whether it
-// could be queued. Sizes may be 0. Any alignment that suits the type is right; 16 bytes, or the same distance from 16
-// bytes for all large tensors of a call, is fast.
+// could be queued. Sizes may be 0; an empty output needs no pointers and is RC_OK. Any alignment that suits the type is
+// right; 16 bytes, or the same distance from 16 bytes for all large tensors of a call, is fast.
 
 #ifndef RC_CUDA_H_
 #define RC_CUDA_H_
@@ -32,7 +32,7 @@ struct rc_cuda_calibration {
   int64_t batch;
   int64_t channels;
   int64_t positions;
-  float epsilon;  // positive
+  float epsilon;  // positive and finite
   enum rc_dtype type;
 };
 
@@ -58,10 +58,11 @@ struct rc_cuda_tail {
   int64_t channels;
   int64_t positions;
   int64_t hidden;
-  float epsilon;  // positive
+  float epsilon;  // positive and finite
   enum rc_dtype type;
 };
 
+// The hidden layer must have units where A is not empty; rc_cpu_calibrated_tail computes without.
 // One kernel where a sample fits in the shared memory of a block or a cluster of blocks, else three.
 RC_CUDA_EXPORT enum rc_status rc_cuda_calibrated_tail(const struct rc_cuda_tail* operands, void* stream);
 

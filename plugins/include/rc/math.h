@@ -245,8 +245,9 @@ RC_HD float standard_deviation(float log_var) {
   return half > 0.0F ? 1.0F / inverse : inverse;
 }
 
-// What z = (a - mu) slope is scaled by: 1 / (std + epsilon); once per sample and channel.
-RC_HD float calibration_slope(float std, float epsilon) { return 1.0F / (std + epsilon); }
+// What z = (a - mu) slope is scaled by: 1 / (std + epsilon); once per sample and channel. For std = 0 and an epsilon
+// below 2^-128 it has no float: the largest takes its place, because infinity would give NaN where a = mu.
+RC_HD float calibration_slope(float std, float epsilon) { return detail::at_most(1.0F / (std + epsilon), kLargest); }
 
 // Phi(-t) for 0 <= t <= kWeightEnd, to an absolute error of 2.1e-7: a weight is added to 1, which forgives what a
 // product with a response would not, so that this takes half the time of lower_tail.

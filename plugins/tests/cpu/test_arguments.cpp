@@ -37,8 +37,9 @@ TEST_F(Arguments, GcluRefuses) {
 TEST_F(Arguments, CalibrationRefuses) {
   EXPECT_EQ(residual({-1, 2, 4}, 1e-5F, x_), RC_INVALID_ARGUMENT);
   EXPECT_EQ(residual({INT64_MAX, 2, 4}, 1e-5F, x_), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(residual(extent_, -1e-5F, x_), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(residual(extent_, NAN, x_), RC_INVALID_ARGUMENT);
+  for (const float epsilon : {0.0F, -0.0F, -1e-5F, INFINITY, NAN}) {
+    EXPECT_EQ(residual(extent_, epsilon, x_), RC_INVALID_ARGUMENT) << epsilon;
+  }
   EXPECT_EQ(residual(extent_, 1e-5F, nullptr), RC_INVALID_ARGUMENT);
   EXPECT_EQ(rc_cpu_response_calibration(RC_FLOAT32, x_, nullptr, x_, y_, extent_, 1e-5F, nullptr), RC_INVALID_ARGUMENT);
 }
@@ -48,15 +49,18 @@ TEST_F(Arguments, TailRefuses) {
   const rc_perceptron negative{x_, x_, x_, x_, -1};
   const rc_perceptron missing{x_, nullptr, x_, x_, 1};
   float workspace[16];
-  const auto tail = [&](const rc_perceptron& perceptron, float* space, const void* shortcut, int64_t block = 1) {
-    return rc_cpu_calibrated_tail(RC_FLOAT32, x_, shortcut, perceptron, y_, extent_, block, 1e-5F, space, nullptr);
+  const auto tail = [&](const rc_perceptron& perceptron, float* space, const void* shortcut, float epsilon = 1e-5F,
+                        int64_t block = 1) {
+    return rc_cpu_calibrated_tail(RC_FLOAT32, x_, shortcut, perceptron, y_, extent_, block, epsilon, space, nullptr);
   };
+  EXPECT_EQ(tail(whole, workspace, x_, 0.0F), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(tail(whole, workspace, x_, INFINITY), RC_INVALID_ARGUMENT);
   EXPECT_EQ(tail(negative, workspace, x_), RC_INVALID_ARGUMENT);
   EXPECT_EQ(tail(missing, workspace, x_), RC_INVALID_ARGUMENT);
   EXPECT_EQ(tail(whole, nullptr, x_), RC_INVALID_ARGUMENT);
   EXPECT_EQ(tail(whole, workspace, nullptr), RC_INVALID_ARGUMENT);
   for (const int64_t block : {-8, 0, 2, 8, 16, 32}) {  // of these 8 and 16 are known, but two channels do not fill them
-    EXPECT_EQ(tail(whole, workspace, x_, block), RC_INVALID_ARGUMENT);
+    EXPECT_EQ(tail(whole, workspace, x_, 1e-5F, block), RC_INVALID_ARGUMENT);
   }
 }
 
@@ -64,8 +68,10 @@ TEST_F(Arguments, EmptyNeedsNoPointers) {
   EXPECT_EQ(rc_cpu_gclu(RC_FLOAT32, RC_NONE, nullptr, nullptr, 0, nullptr), RC_OK);
   EXPECT_EQ(rc_cpu_response_calibration(RC_FLOAT32, nullptr, nullptr, nullptr, nullptr, {0, 2, 4}, 1e-5F, nullptr),
             RC_OK);
-  EXPECT_EQ(rc_cpu_calibrated_tail(RC_FLOAT32, nullptr, nullptr, {}, nullptr, {0, 2, 4}, 1, 1e-5F, nullptr, nullptr),
-            RC_OK);
+  for (const rc_extent& empty : {rc_extent{0, 2, 4}, rc_extent{2, 0, 4}, rc_extent{2, 2, 0}}) {
+    EXPECT_EQ(rc_cpu_calibrated_tail(RC_FLOAT32, nullptr, nullptr, {}, nullptr, empty, 1, 1e-5F, nullptr, nullptr),
+              RC_OK);
+  }
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ struct Case {
 // Rows shorter than, as long as, and just past vectors of 4, 8 and 16; a plane of 257x259.
 const Case kCases[] = {
     {{0, 4, 9}, 1e-5F},  {{2, 0, 9}, 1e-5F},   {{2, 3, 0}, 1e-5F},   {{1, 1, 1}, 1e-5F},        {{3, 5, 1}, 1e-5F},
-    {{2, 3, 15}, 1e-5F}, {{1, 2, 16}, 1e-5F},  {{2, 7, 17}, 0.5F},   {{1, 3, 49}, 0.5F},        {{2, 2, 64}, 0.0F},
+    {{2, 3, 15}, 1e-5F}, {{1, 2, 16}, 1e-5F},  {{2, 7, 17}, 0.5F},   {{1, 3, 49}, 0.5F},        {{2, 2, 64}, 1e-40F},
     {{1, 5, 65}, 0.5F},  {{2, 3, 100}, 1e-5F}, {{1, 33, 130}, 1.0F}, {{1, 2, 257 * 259}, 0.1F},
 };
 
@@ -68,7 +68,7 @@ TEST_F(Calibrated, ResidualFloat) { expect_all_cases<float>(true); }
 TEST_F(Calibrated, ResidualHalf) { expect_all_cases<Half>(true); }
 TEST_F(Calibrated, ResidualBFloat16) { expect_all_cases<BFloat16>(true); }
 
-// a, mu, log_var, expected A + RC(A) for epsilon 1e-5; NaN stands for NaN.
+// a, mu, log_var, expected A + RC(A) for epsilon 1e-5 and for one whose reciprocal is no float; NaN stands for NaN.
 const float kLimits[][4] = {
     {kInfinity, 0, 0, kInfinity},
     {-kInfinity, 0, 0, -kInfinity},
@@ -85,27 +85,32 @@ const float kLimits[][4] = {
     {kInfinity, NAN, 0, NAN},
 };
 
-TEST_F(Calibrated, Limits) {
+void expect_limits(float epsilon, bool with_shortcut) {
   for (const auto& limit : kLimits) {
-    for (const bool with_shortcut : {false, true}) {
-      const std::vector<float> a(37, limit[0]);
-      const std::vector<float> shortcut(37, 1.0F);
-      std::vector<float> y(37);
-      const rc_extent extent{1, 1, 37};
-      ASSERT_EQ(with_shortcut ? rc_cpu_calibrated_residual(RC_FLOAT32, a.data(), &limit[1], &limit[2], shortcut.data(),
-                                                           y.data(), extent, 1e-5F, nullptr)
-                              : rc_cpu_response_calibration(RC_FLOAT32, a.data(), &limit[1], &limit[2], y.data(),
-                                                            extent, 1e-5F, nullptr),
-                RC_OK);
-      const float expected = with_shortcut ? detail::relu(limit[3] + 1.0F) : limit[3];
-      for (const float found : y) {
-        if (std::isnan(expected)) {
-          ASSERT_TRUE(std::isnan(found)) << limit[0] << ' ' << limit[1] << ' ' << limit[2];
-        } else {
-          ASSERT_FLOAT_EQ(found, expected) << limit[0] << ' ' << limit[1] << ' ' << limit[2];
-        }
+    const std::vector<float> a(37, limit[0]);
+    const std::vector<float> shortcut(37, 1.0F);
+    std::vector<float> y(37);
+    const rc_extent extent{1, 1, 37};
+    ASSERT_EQ(with_shortcut ? rc_cpu_calibrated_residual(RC_FLOAT32, a.data(), &limit[1], &limit[2], shortcut.data(),
+                                                         y.data(), extent, epsilon, nullptr)
+                            : rc_cpu_response_calibration(RC_FLOAT32, a.data(), &limit[1], &limit[2], y.data(), extent,
+                                                          epsilon, nullptr),
+              RC_OK);
+    const float expected = with_shortcut ? detail::relu(limit[3] + 1.0F) : limit[3];
+    for (const float found : y) {
+      if (std::isnan(expected)) {
+        ASSERT_TRUE(std::isnan(found)) << limit[0] << ' ' << limit[1] << ' ' << limit[2];
+      } else {
+        ASSERT_FLOAT_EQ(found, expected) << limit[0] << ' ' << limit[1] << ' ' << limit[2];
       }
     }
+  }
+}
+
+TEST_F(Calibrated, Limits) {
+  for (const float epsilon : {1e-5F, 1e-40F}) {
+    expect_limits(epsilon, false);
+    expect_limits(epsilon, true);
   }
 }
 

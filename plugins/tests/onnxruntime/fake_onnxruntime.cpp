@@ -105,6 +105,15 @@ void add_kernels(OrtApi& api) {
     *out = found->second;
     return static_cast<OrtStatus*>(nullptr);
   };
+  api.KernelInfoGetAttribute_int64 = [](const OrtKernelInfo*, const char*, std::int64_t*) noexcept {
+    return status(ORT_FAIL, "no such attribute");
+  };
+  api.KernelInfoGetAttributeArray_float = [](const OrtKernelInfo*, const char*, float*, std::size_t*) noexcept {
+    return status(ORT_FAIL, "no such attribute");
+  };
+  api.KernelInfoGetAttributeArray_int64 = [](const OrtKernelInfo*, const char*, std::int64_t*, std::size_t*) noexcept {
+    return status(ORT_FAIL, "no such attribute");
+  };
   api.KernelInfoGetAllocator = [](const OrtKernelInfo*, OrtMemType type, OrtAllocator** out) noexcept {
     if (type != OrtMemTypeDefault) {
       return status(ORT_INVALID_ARGUMENT, "this is not the device's memory");

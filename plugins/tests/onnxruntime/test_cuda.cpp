@@ -186,10 +186,10 @@ TEST_F(Glue, WhatALauncherRefusesIsSaidInItsWords) {
   Node gclu("GCLU", kElement<float>);
   EXPECT_EQ(gclu.run({{nullptr, {1}}}, y, kStream).message, "rc.GCLU: X is null");
 
-  Node calibration("ResponseCalibration", kElement<float>, {{}, {{"epsilon", 0.0F}}});
-  const Outcome outcome = calibration.run({{y, {1, 1}}, {y, {1, 1}}, {y, {1, 1}}}, y, kStream);
+  Node calibration("ResponseCalibration", kElement<float>);
+  const Outcome outcome = calibration.run({{y, {1, 1}}, {nullptr, {1, 1}}, {y, {1, 1}}}, y, kStream);
   EXPECT_EQ(outcome.code, ORT_FAIL);
-  EXPECT_EQ(outcome.message, "rc.ResponseCalibration: epsilon is 0; it must be positive and finite");
+  EXPECT_EQ(outcome.message, "rc.ResponseCalibration: Mu is null");
 }
 
 TEST_F(Glue, ALaunchThatFailsIsSaidInCudasWordsAndItsWorkspaceFreed) {
@@ -230,6 +230,8 @@ TEST_F(Glue, AttributesThatAreNoneAreRefused) {
   const Node node("GCLU", kElement<float>, {{{"approximate", "erf"}}, {}});
   EXPECT_EQ(node.created.code, ORT_INVALID_ARGUMENT);
   EXPECT_EQ(node.created.message, "rc.GCLU: approximate is 'erf'; it must be none, sigmoid or tanh");
+  const Node calibration("ResponseCalibration", kElement<float>, {{}, {{"epsilon", 0.0F}}});
+  EXPECT_EQ(calibration.created.message, "rc.ResponseCalibration: epsilon is 0; it must be positive and finite");
 }
 
 }  // namespace

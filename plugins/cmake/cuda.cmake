@@ -1,0 +1,75 @@
+# Whether CUDA can be compiled here: rc_look_for_cuda(). An nvcc that cannot is a reason to leave out the parts that
+# want it, never an error; enable_language(), which stops where a compiler fails, is for one that was seen to work.
+
+# The nvcc that CMake would take, or a false value.
+function(rc_find_nvcc result)
+  find_program(rc_nvcc NAMES $ENV{CUDACXX} nvcc HINTS ENV CUDA_PATH ENV CUDA_BIN_PATH PATH_SUFFIXES bin NO_CACHE)
+  set(${result} "${rc_nvcc}" PARENT_SCOPE)
+endfunction()
+
+# In one line, why this nvcc compiles nothing.
+function(rc_why_nvcc_fails nvcc result)
+  set(probe "${CMAKE_BINARY_DIR}/CMakeFiles/rc_probe.cu")
+  file(WRITE "${probe}" "__global__ void probe() {}\n")
+  execute_process(COMMAND "${nvcc}" -c "${probe}" -o "${probe}.o" RESULT_VARIABLE code
+                  OUTPUT_VARIABLE said ERROR_VARIABLE said)
+  string(REGEX REPLACE "[ \r\n;]+" " " said "${said}")
+  string(STRIP "${said}" said)
+  string(SUBSTRING "${said}" 0 300 said)
+  if(code EQUAL 0)
+    set(${result} "CMake cannot use ${nvcc}: its log in ${CMAKE_BINARY_DIR}/CMakeFiles says why" PARENT_SCOPE)
+  else()
+    set(${result} "${nvcc} does not work: ${said}" PARENT_SCOPE)
+  endif()
+endfunction()
+
+# Of RC_CUDA_ARCHITECTURES those that this compiler knows, and the numbers of the others. Words (native, all) are taken
+# as they are. The last one that is kept has PTX too where the last one that was asked for is not kept.
+function(rc_known_architectures kept left_out)
+  execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch OUTPUT_VARIABLE listed ERROR_QUIET)
+  set(known "")
+  set(unknown "")
+  foreach(architecture IN LISTS RC_CUDA_ARCHITECTURES)
+    string(REGEX MATCH "^[0-9]+" number "${architecture}")
+    if(number AND NOT listed MATCHES "compute_${number}[^0-9]")
+      list(APPEND unknown ${number})
+      set(last_is_known FALSE)
+    else()
+      list(APPEND known ${architecture})
+      set(last_is_known TRUE)
+    endif()
+  endforeach()
+  if(known AND NOT last_is_known)
+    list(POP_BACK known last)
+    string(REPLACE "-real" "" last "${last}")
+    list(APPEND known ${last})
+  endif()
+  set(${kept} "${known}" PARENT_SCOPE)
+  set(${left_out} "${unknown}" PARENT_SCOPE)
+endfunction()
+
+# Sets CMAKE_CUDA_COMPILER and CMAKE_CUDA_ARCHITECTURES, or `why_not` to the reason why there is no CUDA; `left_out` to
+# the architectures that are wanted and not known.
+function(rc_look_for_cuda why_not left_out)
+  set(${why_not} "" PARENT_SCOPE)
+  set(${left_out} "" PARENT_SCOPE)
+  check_language(CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    unset(CMAKE_CUDA_COMPILER CACHE)  # the next configuration looks again
+    rc_find_nvcc(nvcc)
+    set(reason "no CUDA compiler: install the CUDA toolkit and have nvcc in PATH")
+    if(nvcc)
+      rc_why_nvcc_fails("${nvcc}" reason)
+    endif()
+    set(${why_not} "${reason}" PARENT_SCOPE)
+    return()
+  endif()
+  rc_known_architectures(known unknown)
+  if(NOT known)
+    list(JOIN RC_CUDA_ARCHITECTURES ", " wanted)
+    set(${why_not} "${CMAKE_CUDA_COMPILER} knows none of the architectures ${wanted}" PARENT_SCOPE)
+    return()
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES "${known}" PARENT_SCOPE)
+  set(${left_out} "${unknown}" PARENT_SCOPE)
+endfunction()
