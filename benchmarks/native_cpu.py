@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 WARM_UP = 3
 GCLU_ROUNDS = 31
-NETWORK_ROUNDS = {1: 201, 64: 11}
+NETWORK_ROUNDS = {1: 401, 64: 41}
 GCLU = '<ir_version: 10, opset_import: ["": 20, "rc": 1]> g (float[N] X) => (float[N] Y) { Y = rc.GCLU (X) }'
 
 
