@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "rc/math.h"
 
@@ -25,9 +26,15 @@ ONNXTensorElementDataType element_type(rc_dtype dtype) {
 
 // A node of the graph.
 struct Node {
+  struct Tensor {
+    const void* data;
+    Shape shape;
+  };
+
   const CustomOp& op;
   Attributes attributes;
   std::unique_ptr<OrtAllocator, void (*)(OrtAllocator*)> allocator;
+  std::vector<std::optional<Tensor>> constants;  // by input
 };
 
 std::string named(const CustomOp& op, const std::exception& error) {
@@ -113,31 +120,15 @@ std::int64_t block_of(const OrtKernelInfo* info, const CustomOp& op) {
   const std::int64_t block = attribute(info, "block", "INT", std::int64_t{1}, [&](std::int64_t* value) {
     return ort().KernelInfoGetAttribute_int64(info, "block", value);
   });
-  if (block != 1 && !(op.provider.blocks && (block == 8 || block == 16))) {
+  if (block != 1 && !(op.provider.on_host && (block == 8 || block == 16))) {
     throw std::invalid_argument("block is " + std::to_string(block) + "; the kernels of " + op.provider.name +
                                 " do not know such a layout");
   }
   return block;
 }
 
-OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
-  return guarded_for(self(op), [&] {
-    const Attributes attributes{approximation_of(text_attribute(info, "approximate", "none")), epsilon_of(info),
-                                block_of(info, self(op))};
-    auto node = std::make_unique<Node>(Node{self(op), attributes, {nullptr, ort().ReleaseAllocator}});
-    if (self(op).provider.allocates) {
-      OrtAllocator* allocator = nullptr;
-      check(ort().KernelInfoGetAllocator(info, OrtMemTypeDefault, &allocator));
-      node->allocator.reset(allocator);
-    }
-    *kernel = node.release();
-  });
-}
-
-// Reads one input's address and shape, which keeps the memory it has.
-const void* read(OrtKernelContext* context, std::size_t index, Shape* shape) {
-  const OrtValue* value = nullptr;
-  check(ort().KernelContext_GetInput(context, index, &value));
+// Reads a tensor's address and shape, which keeps the memory it has.
+const void* read(const OrtValue* value, Shape* shape) {
   OrtTensorTypeAndShapeInfo* info = nullptr;
   check(ort().GetTensorTypeAndShape(value, &info));
   const std::unique_ptr<OrtTensorTypeAndShapeInfo, void (*)(OrtTensorTypeAndShapeInfo*)> owner(
@@ -146,6 +137,38 @@ const void* read(OrtKernelContext* context, std::size_t index, Shape* shape) {
   void* data = nullptr;
   check(ort().GetTensorMutableData(const_cast<OrtValue*>(value), &data));
   return data;
+}
+
+std::optional<Node::Tensor> constant(const OrtKernelInfo* info, std::size_t index) {
+  int is_constant = 0;
+  const OrtValue* value = nullptr;
+  check(ort().KernelInfoGetConstantInput_tensor(info, index, &is_constant, &value));
+  if (is_constant == 0 || value == nullptr) {
+    return std::nullopt;
+  }
+  Node::Tensor tensor{};
+  tensor.data = read(value, &tensor.shape);
+  return tensor;
+}
+
+OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
+  return guarded_for(self(op), [&] {
+    const CustomOp& described = self(op);
+    const Attributes attributes{approximation_of(text_attribute(info, "approximate", "none")), epsilon_of(info),
+                                block_of(info, described)};
+    auto node = std::make_unique<Node>(Node{described, attributes, {nullptr, ort().ReleaseAllocator}, {}});
+    node->constants.resize(described.description.inputs);
+    if (described.provider.on_host) {
+      for (std::size_t i = 0; i < node->constants.size(); ++i) {
+        node->constants[i] = constant(info, i);
+      }
+    } else {
+      OrtAllocator* allocator = nullptr;
+      check(ort().KernelInfoGetAllocator(info, OrtMemTypeDefault, &allocator));
+      node->allocator.reset(allocator);
+    }
+    *kernel = node.release();
+  });
 }
 
 void compute_node(const Node& node, OrtKernelContext* context) {
@@ -158,7 +181,14 @@ void compute_node(const Node& node, OrtKernelContext* context) {
   call.inputs.resize(node.op.description.inputs);
   call.shapes.resize(node.op.description.inputs);
   for (std::size_t i = 0; i < call.inputs.size(); ++i) {
-    call.inputs[i] = read(context, i, &call.shapes[i]);
+    if (const std::optional<Node::Tensor>& known = node.constants[i]) {
+      call.inputs[i] = known->data;
+      call.shapes[i] = known->shape;
+      continue;
+    }
+    const OrtValue* value = nullptr;
+    check(ort().KernelContext_GetInput(context, i, &value));
+    call.inputs[i] = read(value, &call.shapes[i]);
   }
   node.op.description.check_shapes(call.shapes);
   OrtValue* output = nullptr;
@@ -243,7 +273,7 @@ CustomOp::CustomOp(const Operator& described, rc_dtype type, const Provider& exe
   KernelComputeV2 = rc::compute;
   KernelDestroy = [](void* kernel) { delete static_cast<Node*>(kernel); };
   InferOutputShapeFn = infer;
-  if (provider.inplace) {
+  if (provider.on_host) {
     GetMayInplace = may_inplace;
     ReleaseMayInplace = release_inplace;
   }

@@ -9,9 +9,9 @@ namespace rc {
 struct Provider {
   const char* name;
   Compute Operator::* compute;  // its kernels
-  bool allocates;               // its kernels take memory from ONNX Runtime
-  bool inplace;                 // an output may lie where the first input does
-  bool blocks;                  // its CalibratedTail knows blocked channels
+  // Tensors lie in the host's memory: constant inputs are read once, an output may take the first input's place, and
+  // CalibratedTail knows blocks of channels. Kernels elsewhere do without, and take workspace from ONNX Runtime.
+  bool on_host;
 };
 
 // Registered with ONNX Runtime, which keeps its address: it lives as long as the process.

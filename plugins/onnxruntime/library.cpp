@@ -7,10 +7,9 @@
 namespace rc {
 namespace {
 
-// rc/cuda.h's outputs must not overlap inputs.
 constexpr Provider kProviders[] = {
-    {"CPUExecutionProvider", &Operator::compute_on_cpu, false, true, true},
-    {"CUDAExecutionProvider", &Operator::compute_on_cuda, true, false, false},
+    {"CPUExecutionProvider", &Operator::compute_on_cpu, true},
+    {"CUDAExecutionProvider", &Operator::compute_on_cuda, false},
 };
 
 // The domain `rc` with every operator that there is a kernel of, made at the first call and kept as long as the

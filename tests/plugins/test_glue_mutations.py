@@ -82,9 +82,11 @@ def test_a_fault_in_the_kernels_calls_is_caught(right: str, wrong: str, tmp_path
     ("source", "right", "wrong"),
     [
         # the device's kernels say that they may write in place
-        ("library.cpp", "&Operator::compute_on_cuda, true, false", "&Operator::compute_on_cuda, true, true"),
+        ("custom_op.cpp", "if (provider.on_host)", "if (true)"),
         # they get no allocator
-        ("library.cpp", "&Operator::compute_on_cuda, true, false", "&Operator::compute_on_cuda, false, false"),
+        ("custom_op.cpp", "node->allocator.reset(allocator);", ""),
+        # they are taken for the CPU's
+        ("library.cpp", "&Operator::compute_on_cuda, false", "&Operator::compute_on_cuda, true"),
         # the CPU's kernels for the device's tensors
         ("library.cpp", "&Operator::compute_on_cuda", "&Operator::compute_on_cpu"),
         # inputs are wanted in the CPU's memory
