@@ -107,7 +107,7 @@ def _runner(model: ModelProto, x: np.ndarray[Any, Any], library: bool) -> Callab
 
 
 def _report(title: str, runs: dict[str, Callable[[], Any]], rounds: int) -> None:
-    times = np.array([[_seconds(run) for run in runs.values()] for _ in range(WARM_UP + rounds)])[WARM_UP:]
+    times = np.array([[seconds(run) for run in runs.values()] for _ in range(WARM_UP + rounds)])[WARM_UP:]
     ratios = times / times[:, :1]
     print(f"\n{title}, {rounds} rounds")
     for name, column, ratio in zip(runs, times.T, ratios.T, strict=True):
@@ -115,7 +115,8 @@ def _report(title: str, runs: dict[str, Callable[[], Any]], rounds: int) -> None
         print(f"{name:24} {1000 * np.median(column):8.3f} ms   {median:6.2f}x ({low:.2f} to {high:.2f})")
 
 
-def _seconds(run: Callable[[], Any]) -> float:
+def seconds(run: Callable[[], Any]) -> float:
+    """Return how long one call takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from native_cpu import exported
+from native_cpu import exported, seconds
 from rc_deploy import machine, native
 from rc_deploy.graph.fuse import fused
 from rc_deploy.graph.precision import typed
@@ -30,8 +29,6 @@ from rc_deploy.schema import OPERATORS
 from rc_deploy.specs import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
     from onnx import ModelProto
 
@@ -117,7 +114,7 @@ def _measured(plan: Plan, variants: dict[str, tuple[ModelProto, bool]], batch: i
             runs[name, "cuda_graph"] = Run(plan, model, library, images, plan.graph_options)
         except Exception as error:  # noqa: BLE001  ONNX Runtime's own classes: not every session can be captured
             record[name]["cuda_graph"] = {"failed": str(error)}
-    times = np.array([[_seconds(run) for run in runs.values()] for _ in range(plan.warm_up + plan.rounds)])
+    times = np.array([[seconds(run) for run in runs.values()] for _ in range(plan.warm_up + plan.rounds)])
     times = times[plan.warm_up :]
     for column, ((name, mode), run) in zip(times.T, runs.items(), strict=True):
         first = next(index for index, (_, other) in enumerate(runs) if other == mode)
@@ -199,12 +196,6 @@ def _nodes(plan: Plan, model: ModelProto, library: bool, images: NDArray[np.floa
 def _spread(values: NDArray[np.float64]) -> dict[str, float]:
     low, median, high = np.percentile(values, (10, 50, 90))
     return {"median": float(median), "low": float(low), "high": float(high)}
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: 
         input=provenance.input,
         runner=OnnxRunner(model, threads, bodies=True),
         roundings=partial(roundings, model),
-        kernels=OnnxRunner(fastest(model, library), threads) if library else None,
+        kernels=OnnxRunner(model, threads, form=partial(fastest, library=library)) if library else None,
         note=note,
     )
 

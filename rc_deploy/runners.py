@@ -13,6 +13,7 @@ from rc_deploy.errors import InputError, UnsupportedError, reason
 from rc_deploy.optional import require
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -96,13 +97,21 @@ class OnnxRunner:
         model: with one input and one output.
         threads: for one operator; None for every processor this process may use.
         bodies: run the bodies even where the library is: it is they that are to be judged.
+        form: makes of the model what is run, when the session is created.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
     """
 
-    def __init__(self, model: ModelProto, threads: int | None = None, bodies: bool = False) -> None:
+    def __init__(
+        self,
+        model: ModelProto,
+        threads: int | None = None,
+        bodies: bool = False,
+        form: Callable[[ModelProto], ModelProto] = lambda model: model,
+    ) -> None:
         self._model = model
+        self._form = form
         self._threads = threads or default_threads()
         self._library: Any = require("onnxruntime", "Running an ONNX file")
         self._kernels = None if bodies else native.onnx_runtime_library()
@@ -119,9 +128,10 @@ class OnnxRunner:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if self._kernels:
             register(options, self._kernels)
+        model = self._form(self._model)
         try:
             self._session = self._library.InferenceSession(
-                self._model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
             raise InputError(f"ONNX Runtime refuses the model: {reason(error)}", "Export it again.") from error

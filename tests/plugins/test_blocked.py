@@ -11,8 +11,8 @@ import onnx.parser
 import onnx_ir as ir
 import onnxruntime
 import pytest
-import torch
 
+from conftest import randomised
 from rc_deploy import checkpoint, models, native
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.export import export
@@ -40,12 +40,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def saved(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with fresh weights whose biases are not zero."""
-    torch.manual_seed(0)
-    network = models.create(name, NETWORKS[name][0])
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    """A checkpoint with weights as if trained."""
+    network = randomised(models.create(name, NETWORKS[name][0]), SPEC.shape)
     path = tmp_path_factory.mktemp(name) / f"{name}.pt"
     checkpoint.save(Checkpoint(name, NETWORKS[name][0], SPEC, network.state_dict()), path)
     return path
