@@ -32,8 +32,7 @@ struct Coefficient {
 };
 
 RC_HD Coefficient coefficient(float mu, float log_var, float epsilon) {
-  // std = 0 with an epsilon too small for float32 would give an infinite slope, and NaN where a = mu.
-  return {mu, narrow::smaller(calibration_slope(expf(0.5F * log_var), epsilon), kLargest)};
+  return {mu, calibration_slope(expf(0.5F * log_var), epsilon)};
 }
 
 template <typename T>
