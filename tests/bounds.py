@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 # What plugins/include/rc/math.h states of GCLU in float32, in units in the last place (ULP). Its one division, of a
 # tail, is compiled with --prec-div=false: 2 ULP in place of the half that a correctly rounded one has. These 1.5 of the
 # quotient are at most 3 of the result, whose mantissa may be nearly twice as large.
-FLOAT32_ULP = 4.1 + 2 * (2.0 - 0.5)
+FLOAT32_ULP = 4.0 + 2 * (2.0 - 0.5)
 # plugins/cuda/narrow_math.h before the result is rounded to 16 bits: 2^-16 of it on the host. A device's approximate
 # exponential and reciprocals are off by less than 2^-20 together.
 NARROW_RELATIVE = 2.0**-15

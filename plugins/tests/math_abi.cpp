@@ -17,11 +17,17 @@ float lower_tail(float x) {
   return rc::lower_tail(rc::detail::bounded_magnitude(x, rc::kNormalEnd)).times_plus(1.0F, 0.0F);
 }
 
+float calibration_weight(float x) {
+  return rc::calibration_weight(rc::detail::at_most(rc::detail::magnitude(x), rc::kWeightEnd));
+}
+
 }  // namespace
 
 extern "C" {
 
 void rc_lower_tail(const float* x, float* y, std::size_t count) { map<lower_tail>(x, y, count); }
+void rc_calibration_weight(const float* x, float* y, std::size_t count) { map<calibration_weight>(x, y, count); }
+void rc_standard_deviation(const float* x, float* y, std::size_t count) { map<rc::standard_deviation>(x, y, count); }
 void rc_gclu_none(const float* x, float* y, std::size_t count) { map<rc::gclu>(x, y, count); }
 void rc_gclu_sigmoid(const float* x, float* y, std::size_t count) { map<rc::gclu_sigmoid>(x, y, count); }
 void rc_gclu_tanh(const float* x, float* y, std::size_t count) { map<rc::gclu_tanh>(x, y, count); }
