@@ -12,8 +12,8 @@ namespace {
 
 const CustomOp& self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
 
-ONNXTensorElementDataType element_type(rc_dtype dtype) {
-  switch (dtype) {
+ONNXTensorElementDataType element_type(rc_type type) {
+  switch (type) {
     case RC_FLOAT16:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
     case RC_BFLOAT16:
@@ -174,7 +174,7 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* inf
 void compute_node(const Node& node, OrtKernelContext* context) {
   // Kept for the thread's next node: what a Call allocates costs as much as a small kernel.
   static thread_local Call call;
-  call.dtype = node.op.dtype;
+  call.type = node.op.type;
   call.attributes = node.attributes;
   call.context = context;
   call.allocator = node.allocator.get();
@@ -247,19 +247,19 @@ void release_inplace(int* inputs, int* outputs) {
 
 }  // namespace
 
-CustomOp::CustomOp(const Operator& described, rc_dtype type, const Provider& execution_provider)
+CustomOp::CustomOp(const Operator& described, rc_type element, const Provider& execution_provider)
     : OrtCustomOp{},
       description(described),
-      dtype(type),
+      type(element),
       provider(execution_provider),
       compute(described.*execution_provider.compute) {
   version = ORT_API_VERSION;
   GetName = [](const OrtCustomOp* op) { return self(op).description.name; };
   GetExecutionProviderType = [](const OrtCustomOp* op) { return self(op).provider.name; };
   GetInputTypeCount = [](const OrtCustomOp* op) { return self(op).description.inputs; };
-  GetInputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).dtype); };
+  GetInputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).type); };
   GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t{1}; };
-  GetOutputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).dtype); };
+  GetOutputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).type); };
   GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetInputMemoryType = [](const OrtCustomOp*, std::size_t) { return OrtMemTypeDefault; };

@@ -24,8 +24,8 @@ OrtCustomOpDomain* domain() {
         if (described.*provider.compute == nullptr) {
           continue;
         }
-        for (const rc_dtype dtype : {RC_FLOAT32, RC_FLOAT16, RC_BFLOAT16}) {
-          operators.emplace_back(described, dtype, provider);
+        for (const rc_type type : {RC_FLOAT32, RC_FLOAT16, RC_BFLOAT16}) {
+          operators.emplace_back(described, type, provider);
           check(ort().CustomOpDomain_Add(result, &operators.back()));
         }
       }

@@ -64,8 +64,6 @@ void check_tail(const std::vector<Shape>& shapes) {
   require("B2", shapes[5], {both});
 }
 
-rc_extent extent_of(const Shape& a) { return {a[0], a[1], elements(a, 2)}; }
-
 // ONNX Runtime's own threads.
 rc_parallel threads_of(const Call& call) {
   const auto run = [](void* pool, void (*task)(void*, std::size_t), std::size_t count, void* argument) {
@@ -78,33 +76,33 @@ rc_parallel threads_of(const Call& call) {
 
 rc_status gclu_on_cpu(const Call& call) {
   const rc_parallel threads = threads_of(call);
-  return rc_cpu_gclu(call.dtype, call.attributes.approximation, call.inputs[0], call.output, elements(call.shapes[0]),
+  return rc_cpu_gclu(call.inputs[0], call.output, elements(call.shapes[0]), call.type, call.attributes.approximate,
                      &threads);
 }
 
 rc_status calibration_on_cpu(const Call& call) {
   const rc_parallel threads = threads_of(call);
-  return rc_cpu_response_calibration(call.dtype, call.inputs[0], call.inputs[1], call.inputs[2], call.output,
-                                     extent_of(call.shapes[0]), call.attributes.epsilon, &threads);
+  const rc_calibration operands = calibration_of(call);
+  return rc_cpu_response_calibration(&operands, &threads);
 }
 
 rc_status residual_on_cpu(const Call& call) {
   const rc_parallel threads = threads_of(call);
-  return rc_cpu_calibrated_residual(call.dtype, call.inputs[0], call.inputs[1], call.inputs[2], call.inputs[3],
-                                    call.output, extent_of(call.shapes[0]), call.attributes.epsilon, &threads);
+  const rc_calibration operands = calibration_of(call);
+  return rc_cpu_calibrated_residual(&operands, call.inputs[3], &threads);
 }
 
 rc_status tail_on_cpu(const Call& call) {
   const rc_parallel threads = threads_of(call);
-  const rc_extent extent = extent_of(call.shapes[0]);
-  if (extent.channels % call.attributes.block != 0) {
-    throw std::invalid_argument("A has " + std::to_string(extent.channels) + " channels, which do not fill blocks of " +
-                                std::to_string(call.attributes.block));
+  rc_tail operands = tail_of(call);
+  if (operands.channels % call.attributes.block != 0) {
+    throw std::invalid_argument("A has " + std::to_string(operands.channels) +
+                                " channels, which do not fill blocks of " + std::to_string(call.attributes.block));
   }
-  const rc_perceptron perceptron{call.inputs[2], call.inputs[3], call.inputs[4], call.inputs[5], call.shapes[2][0]};
-  std::vector<float> workspace(rc_cpu_calibrated_tail_workspace(extent, perceptron.hidden));
-  return rc_cpu_calibrated_tail(call.dtype, call.inputs[0], call.inputs[1], perceptron, call.output, extent,
-                                call.attributes.block, call.attributes.epsilon, workspace.data(), &threads);
+  const std::size_t bytes = rc_cpu_calibrated_tail_workspace(operands.batch, operands.channels, operands.hidden);
+  std::vector<float> workspace(bytes / sizeof(float));
+  operands.workspace = workspace.data();
+  return rc_cpu_calibrated_tail(&operands, call.attributes.block, &threads);
 }
 
 }  // namespace
@@ -127,6 +125,40 @@ rc_approximation approximation_of(const std::string& name) {
     return RC_TANH;
   }
   throw std::invalid_argument("approximate is '" + name + "'; it must be none, sigmoid or tanh");
+}
+
+rc_calibration calibration_of(const Call& call) {
+  const Shape& a = call.shapes[0];
+  rc_calibration operands = {};
+  operands.a = call.inputs[0];
+  operands.mu = call.inputs[1];
+  operands.log_var = call.inputs[2];
+  operands.y = call.output;
+  operands.batch = a[0];
+  operands.channels = a[1];
+  operands.positions = elements(a, 2);
+  operands.epsilon = call.attributes.epsilon;
+  operands.type = call.type;
+  return operands;
+}
+
+rc_tail tail_of(const Call& call) {
+  const Shape& a = call.shapes[0];
+  rc_tail operands = {};
+  operands.a = call.inputs[0];
+  operands.shortcut = call.inputs[1];
+  operands.w1 = call.inputs[2];
+  operands.b1 = call.inputs[3];
+  operands.w2 = call.inputs[4];
+  operands.b2 = call.inputs[5];
+  operands.y = call.output;
+  operands.batch = a[0];
+  operands.channels = a[1];
+  operands.positions = elements(a, 2);
+  operands.hidden = call.shapes[2][0];
+  operands.epsilon = call.attributes.epsilon;
+  operands.type = call.type;
+  return operands;
 }
 
 }  // namespace rc

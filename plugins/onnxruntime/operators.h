@@ -11,14 +11,14 @@
 namespace rc {
 
 struct Attributes {
-  rc_approximation approximation;
+  rc_approximation approximate;
   float epsilon;
   std::int64_t block;  // of CalibratedTail, see rc/cpu.h; 1 is the layout of ONNX
 };
 
 // One computation: inputs and output in the memory of the kernel's execution provider.
 struct Call {
-  rc_dtype dtype;
+  rc_type type;
   Attributes attributes;
   std::vector<const void*> inputs;
   std::vector<Shape> shapes;  // of the inputs
@@ -39,6 +39,10 @@ struct Operator {
 };
 
 extern const std::vector<Operator> kOperators;
+
+// The operands of a call; a tail's still lack their workspace.
+rc_calibration calibration_of(const Call& call);
+rc_tail tail_of(const Call& call);
 
 // Throws std::invalid_argument where `name` is no form of GCLU.
 rc_approximation approximation_of(const std::string& name);

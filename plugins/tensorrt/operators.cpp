@@ -35,8 +35,8 @@ void check_calibration(const nvinfer1::Dims* inputs) {
   }
 }
 
-rc_cuda_calibration calibration(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* output,
-                                float epsilon) {
+rc_calibration calibration(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* output,
+                           float epsilon) {
   return {tensors[0], tensors[1], tensors[2], output, inputs[0].d[0], inputs[0].d[1], elements(inputs[0], 2),
           epsilon,    type};
 }
@@ -53,7 +53,7 @@ nvinfer1::PluginField Gclu::field_data(int index) const {
 
 void Gclu::check(const nvinfer1::Dims*) const {}
 
-rc_status Gclu::run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void*, void* output,
+rc_status Gclu::run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void*, void* output,
                     cudaStream_t stream) const {
   return rc_cuda_gclu(tensors[0], output, elements(inputs[0]), type, approximate_, stream);
 }
@@ -72,9 +72,9 @@ nvinfer1::PluginField Calibrating::field_data(int index) const {
 
 void ResponseCalibration::check(const nvinfer1::Dims* inputs) const { check_calibration(inputs); }
 
-rc_status ResponseCalibration::run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void*,
+rc_status ResponseCalibration::run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void*,
                                    void* output, cudaStream_t stream) const {
-  const rc_cuda_calibration operands = calibration(inputs, type, tensors, output, epsilon_);
+  const rc_calibration operands = calibration(inputs, type, tensors, output, epsilon_);
   return rc_cuda_response_calibration(&operands, stream);
 }
 
@@ -83,9 +83,9 @@ void CalibratedResidual::check(const nvinfer1::Dims* inputs) const {
   need_like("Shortcut", inputs[3], inputs[0]);
 }
 
-rc_status CalibratedResidual::run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void*,
+rc_status CalibratedResidual::run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void*,
                                   void* output, cudaStream_t stream) const {
-  const rc_cuda_calibration operands = calibration(inputs, type, tensors, output, epsilon_);
+  const rc_calibration operands = calibration(inputs, type, tensors, output, epsilon_);
   return rc_cuda_calibrated_residual(&operands, tensors[3], stream);
 }
 
@@ -109,22 +109,22 @@ std::size_t CalibratedTail::workspace(const nvinfer1::Dims* inputs) const {
   return rc_cuda_calibrated_tail_workspace(inputs[0].d[0], inputs[0].d[1]);
 }
 
-rc_status CalibratedTail::run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace,
+rc_status CalibratedTail::run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* workspace,
                               void* output, cudaStream_t stream) const {
-  const rc_cuda_tail operands = {tensors[0],
-                                 tensors[1],
-                                 tensors[2],
-                                 tensors[3],
-                                 tensors[4],
-                                 tensors[5],
-                                 output,
-                                 workspace,
-                                 inputs[0].d[0],
-                                 inputs[0].d[1],
-                                 elements(inputs[0], 2),
-                                 inputs[2].d[0],
-                                 epsilon_,
-                                 type};
+  const rc_tail operands = {tensors[0],
+                            tensors[1],
+                            tensors[2],
+                            tensors[3],
+                            tensors[4],
+                            tensors[5],
+                            output,
+                            workspace,
+                            inputs[0].d[0],
+                            inputs[0].d[1],
+                            elements(inputs[0], 2),
+                            inputs[2].d[0],
+                            epsilon_,
+                            type};
   return rc_cuda_calibrated_tail(&operands, stream);
 }
 

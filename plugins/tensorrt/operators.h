@@ -40,7 +40,7 @@ class Gclu {
   nvinfer1::PluginField field_data(int index) const;
   void check(const nvinfer1::Dims* inputs) const;
   std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
-  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
+  rc_status run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
                 cudaStream_t stream) const;
 
  private:
@@ -70,7 +70,7 @@ class ResponseCalibration : public Calibrating {
 
   void check(const nvinfer1::Dims* inputs) const;
   std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
-  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
+  rc_status run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
                 cudaStream_t stream) const;
 };
 
@@ -84,7 +84,7 @@ class CalibratedResidual : public Calibrating {
 
   void check(const nvinfer1::Dims* inputs) const;
   std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
-  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
+  rc_status run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
                 cudaStream_t stream) const;
 };
 
@@ -98,7 +98,7 @@ class CalibratedTail : public Calibrating {
 
   void check(const nvinfer1::Dims* inputs) const;
   std::size_t workspace(const nvinfer1::Dims* inputs) const;
-  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
+  rc_status run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
                 cudaStream_t stream) const;
 };
 

@@ -41,7 +41,7 @@ std::int64_t elements(const nvinfer1::Dims& dims, int from) {
   return count;
 }
 
-rc_dtype element_type(nvinfer1::DataType type) {
+rc_type element_type(nvinfer1::DataType type) {
   switch (type) {
     case nvinfer1::DataType::kFLOAT:
       return RC_FLOAT32;

@@ -28,6 +28,6 @@ void need_like(const char* name, const nvinfer1::Dims& dims, const nvinfer1::Dim
 std::int64_t elements(const nvinfer1::Dims& dims, int from = 0);
 
 // Throw std::invalid_argument for a type without a kernel.
-rc_dtype element_type(nvinfer1::DataType type);
+rc_type element_type(nvinfer1::DataType type);
 
 }  // namespace rc::trt
