@@ -1,11 +1,7 @@
 #include "custom_op.h"
 
-#include <array>
-#include <cstdio>
 #include <memory>
 #include <optional>
-
-#include "rc/math.h"
 
 namespace rc {
 namespace {
@@ -105,15 +101,15 @@ float float_attribute(const OrtKernelInfo* info, const char* name, float fallbac
                    [&](float* value) { return ort().KernelInfoGetAttribute_float(info, name, value); });
 }
 
+rc_approximation approximation_of(const OrtKernelInfo* info) {
+  const std::string fallback(contract::kApproximations[RC_NONE]);
+  return contract::approximation_of(text_attribute(info, "approximate", fallback));
+}
+
 float epsilon_of(const OrtKernelInfo* info) {
-  const float epsilon = float_attribute(info, "epsilon", 1e-5F);
-  if (epsilon > 0.0F && epsilon <= kLargest) {
-    return epsilon;
-  }
-  std::array<char, 80> words{};
-  std::snprintf(words.data(), words.size(), "epsilon is %g; it must be positive and finite",
-                static_cast<double>(epsilon));
-  throw std::invalid_argument(words.data());
+  const float epsilon = float_attribute(info, "epsilon", contract::kDefaultEpsilon);
+  contract::check_epsilon(epsilon);
+  return epsilon;
 }
 
 std::int64_t block_of(const OrtKernelInfo* info, const CustomOp& op) {
@@ -154,8 +150,7 @@ std::optional<Node::Tensor> constant(const OrtKernelInfo* info, std::size_t inde
 OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
   return guarded_for(self(op), [&] {
     const CustomOp& described = self(op);
-    const Attributes attributes{approximation_of(text_attribute(info, "approximate", "none")), epsilon_of(info),
-                                block_of(info, described)};
+    const Attributes attributes{approximation_of(info), epsilon_of(info), block_of(info, described)};
     auto node = std::make_unique<Node>(Node{described, attributes, {nullptr, ort().ReleaseAllocator}, {}});
     node->constants.resize(described.description.inputs);
     if (described.provider.on_host) {

@@ -1,68 +1,13 @@
 #include "operators.h"
 
 #include <algorithm>
-#include <initializer_list>
+#include <array>
 
 #include "operators_cuda.h"
 #include "rc/cpu.h"
 
 namespace rc {
 namespace {
-
-template <class Sizes>
-std::string in_words(const Sizes& shape) {
-  std::string text = "(";
-  for (const std::int64_t size : shape) {
-    text += (text.size() > 1 ? ", " : "") + (size < 0 ? "?" : std::to_string(size));
-  }
-  return text + ")";
-}
-
-template <class Sizes>
-void require(const char* input, const Shape& found, const Sizes& wanted) {
-  const auto fits = [](std::int64_t size, std::int64_t other) { return size == other || size < 0 || other < 0; };
-  if (!std::equal(found.begin(), found.end(), wanted.begin(), wanted.end(), fits)) {
-    throw std::invalid_argument(std::string(input) + " has shape " + in_words(found) + " where A's shape asks for " +
-                                in_words(wanted));
-  }
-}
-
-// What a run checks is written without allocations: it is a good part of a small network's time.
-void require(const char* input, const Shape& found, std::initializer_list<std::int64_t> wanted) {
-  require<std::initializer_list<std::int64_t>>(input, found, wanted);
-}
-
-void require_channels(const Shape& a) {
-  if (a.size() < 2) {
-    throw std::invalid_argument("A has shape " + in_words(a) + "; it needs at least two dimensions, (N, C, *)");
-  }
-}
-
-void check_gclu(const std::vector<Shape>&) {}
-
-void check_calibration(const std::vector<Shape>& shapes) {
-  const Shape& a = shapes[0];
-  require_channels(a);
-  require("Mu", shapes[1], {a[0], a[1]});
-  require("LogVar", shapes[2], {a[0], a[1]});
-}
-
-void check_residual(const std::vector<Shape>& shapes) {
-  check_calibration(shapes);
-  require("Shortcut", shapes[3], shapes[0]);
-}
-
-void check_tail(const std::vector<Shape>& shapes) {
-  require_channels(shapes[0]);
-  const std::int64_t channels = shapes[0][1];
-  const std::int64_t hidden = shapes[2].empty() ? -1 : shapes[2][0];
-  const std::int64_t both = channels < 0 ? -1 : 2 * channels;
-  require("Shortcut", shapes[1], shapes[0]);
-  require("W1", shapes[2], {hidden, channels});
-  require("B1", shapes[3], {hidden});
-  require("W2", shapes[4], {both, hidden});
-  require("B2", shapes[5], {both});
-}
 
 // ONNX Runtime's own threads.
 rc_parallel threads_of(const Call& call) {
@@ -108,23 +53,17 @@ rc_status tail_on_cpu(const Call& call) {
 }  // namespace
 
 const std::vector<Operator> kOperators = {
-    {"GCLU", 1, check_gclu, gclu_on_cpu, gclu_on_cuda},
-    {"ResponseCalibration", 3, check_calibration, calibration_on_cpu, calibration_on_cuda},
-    {"CalibratedResidual", 4, check_residual, residual_on_cpu, residual_on_cuda},
-    {"CalibratedTail", 6, check_tail, tail_on_cpu, tail_on_cuda},
+    {"GCLU", 1, contract::check_gclu, gclu_on_cpu, gclu_on_cuda},
+    {"ResponseCalibration", 3, contract::check_calibration, calibration_on_cpu, calibration_on_cuda},
+    {"CalibratedResidual", 4, contract::check_residual, residual_on_cpu, residual_on_cuda},
+    {"CalibratedTail", 6, contract::check_tail, tail_on_cpu, tail_on_cuda},
 };
 
-rc_approximation approximation_of(const std::string& name) {
-  if (name == "none") {
-    return RC_NONE;
-  }
-  if (name == "sigmoid") {
-    return RC_SIGMOID;
-  }
-  if (name == "tanh") {
-    return RC_TANH;
-  }
-  throw std::invalid_argument("approximate is '" + name + "'; it must be none, sigmoid or tanh");
+void Operator::check_shapes(const std::vector<Shape>& shapes) const {
+  constexpr std::size_t kMostInputs = 6;
+  std::array<contract::Sizes, kMostInputs> sizes{};
+  std::transform(shapes.begin(), shapes.end(), sizes.begin(), sizes_of);
+  check_inputs(sizes.data());
 }
 
 rc_calibration calibration_of(const Call& call) {

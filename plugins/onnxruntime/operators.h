@@ -32,10 +32,12 @@ using Compute = rc_status (*)(const Call& call);
 struct Operator {
   const char* name;
   std::size_t inputs;
-  // Throws std::invalid_argument in words where shapes do not fit each other; unknown sizes fit any.
-  void (*check_shapes)(const std::vector<Shape>& shapes);
+  contract::CheckInputs check_inputs;
   Compute compute_on_cpu;
   Compute compute_on_cuda;  // null where this library was built without a CUDA compiler
+
+  // Throws std::invalid_argument in words where the inputs' shapes do not fit each other.
+  void check_shapes(const std::vector<Shape>& shapes) const;
 };
 
 extern const std::vector<Operator> kOperators;
@@ -43,8 +45,5 @@ extern const std::vector<Operator> kOperators;
 // The operands of a call; a tail's still lack their workspace.
 rc_calibration calibration_of(const Call& call);
 rc_tail tail_of(const Call& call);
-
-// Throws std::invalid_argument where `name` is no form of GCLU.
-rc_approximation approximation_of(const std::string& name);
 
 }  // namespace rc

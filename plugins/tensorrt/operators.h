@@ -2,10 +2,10 @@
 //
 // An operator has one output, of the shape and type of its first input; all its tensors have one type. Its members:
 //   kName, kInputs
+//   kCheck            throws std::invalid_argument for shapes that cannot be
 //   kFields           names and types of its attributes
 //   Operator(fields)  throws std::invalid_argument for attributes that cannot be
 //   field_data(i)     the i-th attribute, as a field that stays valid as long as the operator
-//   check(inputs)     throws std::invalid_argument for shapes that cannot be; dimensions may be kUnknown
 //   workspace(inputs) bytes that run() needs
 //   run(inputs, type, tensors, workspace, output, stream)
 
@@ -17,6 +17,7 @@
 #include <cstddef>
 
 #include "fields.h"
+#include "rc/contract.h"
 #include "rc/types.h"
 
 namespace rc::trt {
@@ -33,14 +34,14 @@ class Gclu {
  public:
   static constexpr const char* kName = "GCLU";
   static constexpr int kInputs = 1;
+  static constexpr contract::CheckInputs kCheck = contract::check_gclu;
   static constexpr std::array<FieldName, 1> kFields = {{{"approximate", nvinfer1::PluginFieldType::kCHAR}}};
 
   explicit Gclu(const Fields& fields);
 
   nvinfer1::PluginField field_data(int index) const;
-  void check(const nvinfer1::Dims* inputs) const;
-  std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
-  rc_status run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
+  std::size_t workspace(const contract::Sizes*) const { return 0; }
+  rc_status run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
                 cudaStream_t stream) const;
 
  private:
@@ -65,12 +66,12 @@ class ResponseCalibration : public Calibrating {
  public:
   static constexpr const char* kName = "ResponseCalibration";
   static constexpr int kInputs = 3;
+  static constexpr contract::CheckInputs kCheck = contract::check_calibration;
 
   using Calibrating::Calibrating;
 
-  void check(const nvinfer1::Dims* inputs) const;
-  std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
-  rc_status run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
+  std::size_t workspace(const contract::Sizes*) const { return 0; }
+  rc_status run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
                 cudaStream_t stream) const;
 };
 
@@ -79,12 +80,12 @@ class CalibratedResidual : public Calibrating {
  public:
   static constexpr const char* kName = "CalibratedResidual";
   static constexpr int kInputs = 4;
+  static constexpr contract::CheckInputs kCheck = contract::check_residual;
 
   using Calibrating::Calibrating;
 
-  void check(const nvinfer1::Dims* inputs) const;
-  std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
-  rc_status run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
+  std::size_t workspace(const contract::Sizes*) const { return 0; }
+  rc_status run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
                 cudaStream_t stream) const;
 };
 
@@ -93,12 +94,12 @@ class CalibratedTail : public Calibrating {
  public:
   static constexpr const char* kName = "CalibratedTail";
   static constexpr int kInputs = 6;
+  static constexpr contract::CheckInputs kCheck = contract::check_tail;
 
   using Calibrating::Calibrating;
 
-  void check(const nvinfer1::Dims* inputs) const;
-  std::size_t workspace(const nvinfer1::Dims* inputs) const;
-  rc_status run(const nvinfer1::Dims* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
+  std::size_t workspace(const contract::Sizes* inputs) const;
+  rc_status run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
                 cudaStream_t stream) const;
 };
 
