@@ -7,10 +7,19 @@
 namespace rc::trt {
 namespace {
 
-rc_calibration calibration(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* output,
-                           float epsilon) {
-  return {tensors[0], tensors[1], tensors[2], output, inputs[0][0], inputs[0][1], contract::elements(inputs[0], 2),
-          epsilon,    type};
+rc_calibration calibration_of(const Call& call, float epsilon) {
+  const contract::Sizes a = call.shapes[0];
+  rc_calibration operands = {};
+  operands.a = call.inputs[0];
+  operands.mu = call.inputs[1];
+  operands.log_var = call.inputs[2];
+  operands.y = call.output;
+  operands.batch = a[0];
+  operands.channels = a[1];
+  operands.positions = contract::elements(a, 2);
+  operands.epsilon = epsilon;
+  operands.type = call.type;
+  return operands;
 }
 
 }  // namespace
@@ -24,9 +33,9 @@ nvinfer1::PluginField Gclu::field_data(int index) const {
           static_cast<std::int32_t>(name.size())};
 }
 
-rc_status Gclu::run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void*, void* output,
-                    cudaStream_t stream) const {
-  return rc_cuda_gclu(tensors[0], output, contract::elements(inputs[0]), type, approximate_, stream);
+rc_status Gclu::run(const Call& call) const {
+  return rc_cuda_gclu(call.inputs[0], call.output, contract::elements(call.shapes[0]), call.type, approximate_,
+                      call.stream);
 }
 
 Calibrating::Calibrating(const Fields& fields) : epsilon_(fields.number("epsilon", contract::kDefaultEpsilon)) {
@@ -37,39 +46,38 @@ nvinfer1::PluginField Calibrating::field_data(int index) const {
   return {kFields[static_cast<std::size_t>(index)].name, &epsilon_, nvinfer1::PluginFieldType::kFLOAT32, 1};
 }
 
-rc_status ResponseCalibration::run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void*,
-                                   void* output, cudaStream_t stream) const {
-  const rc_calibration operands = calibration(inputs, type, tensors, output, epsilon_);
-  return rc_cuda_response_calibration(&operands, stream);
+rc_status ResponseCalibration::run(const Call& call) const {
+  const rc_calibration operands = calibration_of(call, epsilon_);
+  return rc_cuda_response_calibration(&operands, call.stream);
 }
 
-rc_status CalibratedResidual::run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void*,
-                                  void* output, cudaStream_t stream) const {
-  const rc_calibration operands = calibration(inputs, type, tensors, output, epsilon_);
-  return rc_cuda_calibrated_residual(&operands, tensors[3], stream);
+rc_status CalibratedResidual::run(const Call& call) const {
+  const rc_calibration operands = calibration_of(call, epsilon_);
+  return rc_cuda_calibrated_residual(&operands, call.inputs[3], call.stream);
 }
 
-std::size_t CalibratedTail::workspace(const contract::Sizes* inputs) const {
-  return rc_cuda_calibrated_tail_workspace(inputs[0][0], inputs[0][1]);
+std::size_t CalibratedTail::workspace(const contract::Sizes* shapes) const {
+  return rc_cuda_calibrated_tail_workspace(shapes[0][0], shapes[0][1]);
 }
 
-rc_status CalibratedTail::run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* workspace,
-                              void* output, cudaStream_t stream) const {
-  const rc_tail operands = {tensors[0],
-                            tensors[1],
-                            tensors[2],
-                            tensors[3],
-                            tensors[4],
-                            tensors[5],
-                            output,
-                            workspace,
-                            inputs[0][0],
-                            inputs[0][1],
-                            contract::elements(inputs[0], 2),
-                            inputs[2][0],
-                            epsilon_,
-                            type};
-  return rc_cuda_calibrated_tail(&operands, stream);
+rc_status CalibratedTail::run(const Call& call) const {
+  const contract::Sizes a = call.shapes[0];
+  rc_tail operands = {};
+  operands.a = call.inputs[0];
+  operands.shortcut = call.inputs[1];
+  operands.w1 = call.inputs[2];
+  operands.b1 = call.inputs[3];
+  operands.w2 = call.inputs[4];
+  operands.b2 = call.inputs[5];
+  operands.y = call.output;
+  operands.workspace = call.workspace;
+  operands.batch = a[0];
+  operands.channels = a[1];
+  operands.positions = contract::elements(a, 2);
+  operands.hidden = call.shapes[2][0];
+  operands.epsilon = epsilon_;
+  operands.type = call.type;
+  return rc_cuda_calibrated_tail(&operands, call.stream);
 }
 
 }  // namespace rc::trt

@@ -6,8 +6,8 @@
 //   kFields           names and types of its attributes
 //   Operator(fields)  throws std::invalid_argument for attributes that cannot be
 //   field_data(i)     the i-th attribute, as a field that stays valid as long as the operator
-//   workspace(inputs) bytes that run() needs
-//   run(inputs, type, tensors, workspace, output, stream)
+//   workspace(shapes) bytes that run() needs, by the inputs' shapes
+//   run(call)
 
 #pragma once
 
@@ -27,7 +27,15 @@ struct FieldName {
   nvinfer1::PluginFieldType type;
 };
 
-constexpr std::array<FieldName, 1> kEpsilonField = {{{"epsilon", nvinfer1::PluginFieldType::kFLOAT32}}};
+// One run of an operator, all tensors being of one type.
+struct Call {
+  const contract::Sizes* shapes;  // of the inputs
+  rc_type type;
+  const void* const* inputs;
+  void* output;
+  void* workspace;
+  cudaStream_t stream;
+};
 
 // Y = ReLU(X) + X Phi(-|X|).
 class Gclu {
@@ -41,8 +49,7 @@ class Gclu {
 
   nvinfer1::PluginField field_data(int index) const;
   std::size_t workspace(const contract::Sizes*) const { return 0; }
-  rc_status run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
-                cudaStream_t stream) const;
+  rc_status run(const Call& call) const;
 
  private:
   rc_approximation approximate_;
@@ -51,11 +58,12 @@ class Gclu {
 // What the calibrating operators share.
 class Calibrating {
  public:
-  static constexpr std::array<FieldName, 1> kFields = kEpsilonField;
+  static constexpr std::array<FieldName, 1> kFields = {{{"epsilon", nvinfer1::PluginFieldType::kFLOAT32}}};
 
   explicit Calibrating(const Fields& fields);
 
   nvinfer1::PluginField field_data(int index) const;
+  std::size_t workspace(const contract::Sizes*) const { return 0; }
 
  protected:
   float epsilon_;
@@ -70,9 +78,7 @@ class ResponseCalibration : public Calibrating {
 
   using Calibrating::Calibrating;
 
-  std::size_t workspace(const contract::Sizes*) const { return 0; }
-  rc_status run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
-                cudaStream_t stream) const;
+  rc_status run(const Call& call) const;
 };
 
 // Y = ReLU(A + RC(A) + Shortcut), of A, Mu, LogVar, Shortcut.
@@ -84,9 +90,7 @@ class CalibratedResidual : public Calibrating {
 
   using Calibrating::Calibrating;
 
-  std::size_t workspace(const contract::Sizes*) const { return 0; }
-  rc_status run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
-                cudaStream_t stream) const;
+  rc_status run(const Call& call) const;
 };
 
 // The whole tail of a residual block, of A, Shortcut, W1, B1, W2, B2.
@@ -98,9 +102,8 @@ class CalibratedTail : public Calibrating {
 
   using Calibrating::Calibrating;
 
-  std::size_t workspace(const contract::Sizes* inputs) const;
-  rc_status run(const contract::Sizes* inputs, rc_type type, const void* const* tensors, void* workspace, void* output,
-                cudaStream_t stream) const;
+  std::size_t workspace(const contract::Sizes* shapes) const;
+  rc_status run(const Call& call) const;
 };
 
 }  // namespace rc::trt

@@ -131,7 +131,8 @@ class Plugin final : public nvinfer1::IPluginV3,
         throw std::invalid_argument("enqueue got a null pointer");
       }
       const Inputs dims = collect([in](int i) { return in[i].dims; });
-      if (op_.run(sizes(dims).data(), element_type(in[0].type), inputs, workspace, outputs[0], stream) != RC_OK) {
+      const auto shapes = sizes(dims);
+      if (op_.run({shapes.data(), element_type(in[0].type), inputs, outputs[0], workspace, stream}) != RC_OK) {
         throw std::runtime_error(rc_cuda_last_error());
       }
     });
