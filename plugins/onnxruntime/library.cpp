@@ -1,6 +1,7 @@
 // librc_ort's one symbol. ONNX Runtime calls it for every session that the library is registered with.
 
 #include <deque>
+#include <string>
 
 #include "custom_op.h"
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 
 #include "operators_cuda.h"
 #include "rc/cpu.h"

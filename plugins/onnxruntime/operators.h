@@ -3,8 +3,6 @@
 
 #pragma once
 
-#include <string>
-
 #include "rc/types.h"
 #include "runtime.h"
 
