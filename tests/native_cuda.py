@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from native_operands import Calibration, Tail
 from rc_deploy.schema import APPROXIMATIONS, DEFAULT_EPSILON
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DTYPES = ("torch.float32", "torch.float16", "torch.bfloat16")  # in rc_dtype's order
+DTYPES = ("torch.float32", "torch.float16", "torch.bfloat16")  # in rc_type's order
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
-
-
-class _Calibration(ctypes.Structure):
-    _fields_ = (
-        *((name, _POINTER) for name in ("a", "mu", "log_var", "y")),
-        *((name, _SIZE) for name in ("batch", "channels", "positions")),
-        ("epsilon", ctypes.c_float),
-        ("type", ctypes.c_int),
-    )
-
-
-class _Tail(ctypes.Structure):
-    _fields_ = (
-        *((name, _POINTER) for name in ("a", "shortcut", "w1", "b1", "w2", "b2", "y", "workspace")),
-        *((name, _SIZE) for name in ("batch", "channels", "positions", "hidden")),
-        ("epsilon", ctypes.c_float),
-        ("type", ctypes.c_int),
-    )
 
 
 class Kernels:
@@ -72,7 +55,7 @@ class Kernels:
         """Compute the whole tail of a residual block; `weights`: W1, B1, W2, B2."""
         pointers = [tensor.data_ptr() for tensor in (a, shortcut, *weights, y, workspace)]
         hidden = weights[0].shape[0]
-        operands = _Tail(*pointers, *_planes(a), hidden, DEFAULT_EPSILON, _dtype(a))
+        operands = Tail(*pointers, *_planes(a), hidden, DEFAULT_EPSILON, _dtype(a))
         self._check(self._library.rc_cuda_calibrated_tail(ctypes.byref(operands), _stream()))
 
     def _check(self, status: int) -> None:
@@ -80,9 +63,9 @@ class Kernels:
             raise RuntimeError(f"status {status}: {self._library.rc_cuda_last_error().decode()}")
 
 
-def _calibration(a: Tensor, mu: Tensor, log_var: Tensor, y: Tensor) -> Any:
+def _calibration(a: Tensor, mu: Tensor, log_var: Tensor, y: Tensor) -> Calibration:
     pointers = [tensor.data_ptr() for tensor in (a, mu, log_var, y)]
-    return _Calibration(*pointers, *_planes(a), DEFAULT_EPSILON, _dtype(a))
+    return Calibration(*pointers, *_planes(a), DEFAULT_EPSILON, _dtype(a))
 
 
 def _planes(a: Tensor) -> tuple[int, int, int]:

@@ -37,8 +37,8 @@ void in_pieces(const rc_parallel* parallel, std::size_t count, std::size_t size,
 
 // Calls body with the kernels of a type and a null pointer of that type.
 template <class Body>
-rc_status with_type(rc_dtype dtype, const Body& body) {
-  switch (dtype) {
+rc_status with_type(rc_type type, const Body& body) {
+  switch (type) {
     case RC_FLOAT32:
       return body(kernels().float32, static_cast<const float*>(nullptr));
     case RC_FLOAT16:
@@ -55,12 +55,13 @@ struct Sizes {
 };
 
 // False where a size is negative or their product has no number.
-bool sizes(rc_extent extent, Sizes* result) {
+template <class Operands>
+bool sizes(const Operands& operands, Sizes* result) {
   std::int64_t rows = 0;
   std::int64_t elements = 0;
-  if (extent.samples < 0 || extent.channels < 0 || extent.positions < 0 ||
-      __builtin_mul_overflow(extent.samples, extent.channels, &rows) ||
-      __builtin_mul_overflow(rows, extent.positions, &elements)) {
+  if (operands.batch < 0 || operands.channels < 0 || operands.positions < 0 ||
+      __builtin_mul_overflow(operands.batch, operands.channels, &rows) ||
+      __builtin_mul_overflow(rows, operands.positions, &elements)) {
     return false;
   }
   *result = {static_cast<std::size_t>(rows), static_cast<std::size_t>(elements)};
@@ -74,21 +75,21 @@ bool any_null(Pointers... pointers) {
   return ((pointers == nullptr) || ...);
 }
 
-rc_status calibrate(rc_dtype dtype, const void* a, const void* mu, const void* log_var, const void* shortcut, void* y,
-                    rc_extent extent, float epsilon, const rc_parallel* parallel) {
+rc_status calibrate(const rc_calibration* operands, bool residual, const void* shortcut, const rc_parallel* parallel) {
   Sizes size{};
-  if (!sizes(extent, &size) || !is_epsilon(epsilon)) {
+  if (operands == nullptr || !sizes(*operands, &size) || !is_epsilon(operands->epsilon)) {
     return RC_INVALID_ARGUMENT;
   }
-  return with_type(dtype, [&](const auto& typed, auto* type) {
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(type)>>;
-    if (size.elements > 0 && any_null(a, mu, log_var, y)) {
+  return with_type(operands->type, [&](const auto& typed, auto* null) {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(null)>>;
+    if (size.elements > 0 &&
+        (any_null(operands->a, operands->mu, operands->log_var, operands->y) || (residual && shortcut == nullptr))) {
       return RC_INVALID_ARGUMENT;
     }
-    const Calibration<T, T> tensors{static_cast<const T*>(a),  static_cast<const T*>(shortcut),
-                                    static_cast<const T*>(mu), static_cast<const T*>(log_var),
-                                    static_cast<T*>(y),        epsilon};
-    const auto positions = static_cast<std::size_t>(extent.positions);
+    const Calibration<T, T> tensors{static_cast<const T*>(operands->a),  static_cast<const T*>(shortcut),
+                                    static_cast<const T*>(operands->mu), static_cast<const T*>(operands->log_var),
+                                    static_cast<T*>(operands->y),        operands->epsilon};
+    const auto positions = static_cast<std::size_t>(operands->positions);
     in_pieces(parallel, size.elements, kPiece,
               [&](std::size_t begin, std::size_t end) { typed.calibrate(tensors, {begin, end, positions}); });
     return RC_OK;
@@ -103,19 +104,18 @@ struct WholeTail {
   std::size_t block;
   const T* a;
   const T* shortcut;
-  rc_perceptron perceptron;
+  const rc_tail& operands;  // for the weights and epsilon
   T* y;
-  std::size_t samples;
+  float* workspace;
+  std::size_t batch;
   std::size_t channels;
   std::size_t positions;
-  float epsilon;
-  float* workspace;
+  std::size_t hidden;
 
-  std::size_t hidden() const { return static_cast<std::size_t>(perceptron.hidden); }
   float* means(std::size_t sample) const { return workspace + sample * channels; }
-  float* squeezed(std::size_t sample) const { return workspace + samples * channels + sample * hidden(); }
+  float* squeezed(std::size_t sample) const { return workspace + batch * channels + sample * hidden; }
   float* statistics(std::size_t sample) const {
-    return workspace + samples * (channels + hidden()) + sample * 2 * channels;
+    return workspace + batch * (channels + hidden) + sample * 2 * channels;
   }
 
   void pool(std::size_t begin, std::size_t end) const {
@@ -124,15 +124,16 @@ struct WholeTail {
 
   void predict(std::size_t sample) const {
     const auto of = [](const void* weights) { return static_cast<const T*>(weights); };
-    typed.dense(of(perceptron.w1), of(perceptron.b1), means(sample), squeezed(sample), hidden(), channels);
-    typed.dense(of(perceptron.w2), of(perceptron.b2), squeezed(sample), statistics(sample), 2 * channels, hidden());
+    typed.dense(of(operands.w1), of(operands.b1), means(sample), squeezed(sample), hidden, channels);
+    typed.dense(of(operands.w2), of(operands.b2), squeezed(sample), statistics(sample), 2 * channels, hidden);
   }
 
   // Elements [begin, end) of one sample.
   void calibrate(std::size_t sample, std::size_t begin, std::size_t end) const {
     const std::size_t offset = sample * channels * positions;
     const float* mu = statistics(sample);
-    tail.calibrate({a + offset, shortcut + offset, mu, mu + channels, y + offset, epsilon}, {begin, end, positions});
+    tail.calibrate({a + offset, shortcut + offset, mu, mu + channels, y + offset, operands.epsilon},
+                   {begin, end, positions});
   }
 
   // Reads a sample a second time while it is still in the cache.
@@ -144,8 +145,8 @@ struct WholeTail {
 
   void run(const rc_parallel* parallel) const {
     const std::size_t elements = channels * positions;
-    if (samples >= kManySamples || elements <= kPiece) {
-      in_pieces(parallel, samples, 1 + kPiece / (elements + 1), [&](std::size_t begin, std::size_t end) {
+    if (batch >= kManySamples || elements <= kPiece) {
+      in_pieces(parallel, batch, 1 + kPiece / (elements + 1), [&](std::size_t begin, std::size_t end) {
         for (std::size_t sample = begin; sample < end; ++sample) {
           whole(sample);
         }
@@ -153,7 +154,7 @@ struct WholeTail {
       return;
     }
     // Few large samples: threads share each of them, and wait for each other between the steps.
-    for (std::size_t sample = 0; sample < samples; ++sample) {
+    for (std::size_t sample = 0; sample < batch; ++sample) {
       const std::size_t first = sample * channels;
       in_pieces(parallel, channels, (1 + kPiece / positions / block) * block,
                 [&](std::size_t begin, std::size_t end) { pool(first + begin, first + end); });
@@ -170,55 +171,48 @@ struct WholeTail {
 
 extern "C" {
 
-enum rc_status rc_cpu_gclu(enum rc_dtype dtype, enum rc_approximation approximation, const void* x, void* y,
-                           int64_t count, const struct rc_parallel* parallel) {
-  if (count < 0 || (count > 0 && rc::any_null(x, y)) || approximation < RC_NONE || approximation > RC_TANH) {
+enum rc_status rc_cpu_gclu(const void* x, void* y, int64_t count, enum rc_type type, enum rc_approximation approximate,
+                           const struct rc_parallel* parallel) {
+  if (count < 0 || (count > 0 && rc::any_null(x, y)) || approximate < RC_NONE || approximate > RC_TANH) {
     return RC_INVALID_ARGUMENT;
   }
-  return rc::with_type(dtype, [&](const auto& typed, auto* type) {
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(type)>>;
+  return rc::with_type(type, [&](const auto& typed, auto* null) {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(null)>>;
     rc::in_pieces(parallel, static_cast<std::size_t>(count), rc::kPiece, [&](std::size_t begin, std::size_t end) {
-      typed.gclu[approximation](static_cast<const T*>(x) + begin, static_cast<T*>(y) + begin, end - begin);
+      typed.gclu[approximate](static_cast<const T*>(x) + begin, static_cast<T*>(y) + begin, end - begin);
     });
     return RC_OK;
   });
 }
 
-enum rc_status rc_cpu_response_calibration(enum rc_dtype dtype, const void* a, const void* mu, const void* log_var,
-                                           void* y, struct rc_extent extent, float epsilon,
-                                           const struct rc_parallel* parallel) {
-  return rc::calibrate(dtype, a, mu, log_var, nullptr, y, extent, epsilon, parallel);
+enum rc_status rc_cpu_response_calibration(const struct rc_calibration* operands, const struct rc_parallel* parallel) {
+  return rc::calibrate(operands, false, nullptr, parallel);
 }
 
-enum rc_status rc_cpu_calibrated_residual(enum rc_dtype dtype, const void* a, const void* mu, const void* log_var,
-                                          const void* shortcut, void* y, struct rc_extent extent, float epsilon,
+enum rc_status rc_cpu_calibrated_residual(const struct rc_calibration* operands, const void* shortcut,
                                           const struct rc_parallel* parallel) {
-  if (shortcut == nullptr && extent.samples > 0 && extent.channels > 0 && extent.positions > 0) {
-    return RC_INVALID_ARGUMENT;
-  }
-  return rc::calibrate(dtype, a, mu, log_var, shortcut, y, extent, epsilon, parallel);
+  return rc::calibrate(operands, true, shortcut, parallel);
 }
 
-size_t rc_cpu_calibrated_tail_workspace(struct rc_extent extent, int64_t hidden) {
-  return static_cast<size_t>(extent.samples) * static_cast<size_t>(3 * extent.channels + hidden);
+size_t rc_cpu_calibrated_tail_workspace(int64_t batch, int64_t channels, int64_t hidden) {
+  return static_cast<size_t>(batch) * static_cast<size_t>(3 * channels + hidden) * sizeof(float);
 }
 
-enum rc_status rc_cpu_calibrated_tail(enum rc_dtype dtype, const void* a, const void* shortcut,
-                                      struct rc_perceptron perceptron, void* y, struct rc_extent extent, int64_t block,
-                                      float epsilon, float* workspace, const struct rc_parallel* parallel) {
+enum rc_status rc_cpu_calibrated_tail(const struct rc_tail* operands, int64_t block,
+                                      const struct rc_parallel* parallel) {
   rc::Sizes size{};
   const bool is_block = block == 1 || block == 8 || block == 16;
-  if (!rc::sizes(extent, &size) || !rc::is_epsilon(epsilon) || perceptron.hidden < 0 || !is_block ||
-      extent.channels % block != 0) {
+  if (operands == nullptr || !rc::sizes(*operands, &size) || !rc::is_epsilon(operands->epsilon) ||
+      operands->hidden < 0 || !is_block || operands->channels % block != 0) {
     return RC_INVALID_ARGUMENT;
   }
-  return rc::with_type(dtype, [&](const auto& typed, auto* type) {
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(type)>>;
+  return rc::with_type(operands->type, [&](const auto& typed, auto* null) {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(null)>>;
     if (size.elements == 0) {
       return RC_OK;
     }
-    if (rc::any_null(a, shortcut, y, perceptron.b2) || workspace == nullptr ||
-        (perceptron.hidden > 0 && rc::any_null(perceptron.w1, perceptron.b1, perceptron.w2))) {
+    if (rc::any_null(operands->a, operands->shortcut, operands->b2, operands->y, operands->workspace) ||
+        (operands->hidden > 0 && rc::any_null(operands->w1, operands->b1, operands->w2))) {
       return RC_INVALID_ARGUMENT;
     }
     const rc::WholeTail<T> tail{typed,
@@ -226,15 +220,15 @@ enum rc_status rc_cpu_calibrated_tail(enum rc_dtype dtype, const void* a, const 
                                 : block == 8 ? typed.blocks_of_8
                                              : typed.blocks_of_16,
                                 static_cast<std::size_t>(block),
-                                static_cast<const T*>(a),
-                                static_cast<const T*>(shortcut),
-                                perceptron,
-                                static_cast<T*>(y),
-                                static_cast<std::size_t>(extent.samples),
-                                static_cast<std::size_t>(extent.channels),
-                                static_cast<std::size_t>(extent.positions),
-                                epsilon,
-                                workspace};
+                                static_cast<const T*>(operands->a),
+                                static_cast<const T*>(operands->shortcut),
+                                *operands,
+                                static_cast<T*>(operands->y),
+                                static_cast<float*>(operands->workspace),
+                                static_cast<std::size_t>(operands->batch),
+                                static_cast<std::size_t>(operands->channels),
+                                static_cast<std::size_t>(operands->positions),
+                                static_cast<std::size_t>(operands->hidden)};
     tail.run(parallel);
     return RC_OK;
   });

@@ -8,7 +8,7 @@ namespace rc {
 namespace {
 
 // Everything about the operands that can be wrong; `count` becomes the elements of A.
-rc_status check(const rc_cuda_calibration* operands, std::int64_t* count) {
+rc_status check(const rc_calibration* operands, std::int64_t* count) {
   rc_status status = check_calibrated(operands, count);
   if (status != RC_OK || *count == 0) {
     return status;
@@ -25,7 +25,7 @@ rc_status check(const rc_cuda_calibration* operands, std::int64_t* count) {
 }
 
 template <bool kResidual>
-rc_status launch_checked(const char* name, const rc_cuda_calibration& operands, const void* shortcut, void* stream) {
+rc_status launch_checked(const char* name, const rc_calibration& operands, const void* shortcut, void* stream) {
   DeviceLimits device = {};
   const rc_status status = read_device(&device);
   if (status != RC_OK) {
@@ -44,15 +44,14 @@ rc_status launch_checked(const char* name, const rc_cuda_calibration& operands, 
 }  // namespace
 }  // namespace rc
 
-extern "C" rc_status rc_cuda_response_calibration(const rc_cuda_calibration* operands, void* stream) {
+extern "C" rc_status rc_cuda_response_calibration(const rc_calibration* operands, void* stream) {
   std::int64_t count = 0;
   const rc_status status = rc::check(operands, &count);
   return status != RC_OK || count == 0 ? status
                                        : rc::launch_checked<false>("ResponseCalibration", *operands, nullptr, stream);
 }
 
-extern "C" rc_status rc_cuda_calibrated_residual(const rc_cuda_calibration* operands, const void* shortcut,
-                                                 void* stream) {
+extern "C" rc_status rc_cuda_calibrated_residual(const rc_calibration* operands, const void* shortcut, void* stream) {
   std::int64_t count = 0;
   rc_status status = rc::check(operands, &count);
   if (status != RC_OK || count == 0) {

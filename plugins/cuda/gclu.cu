@@ -27,7 +27,7 @@ rc_status launch_gclu(const T* x, T* y, std::int64_t count, rc_approximation app
 }  // namespace
 }  // namespace rc
 
-extern "C" rc_status rc_cuda_gclu(const void* x, void* y, int64_t count, rc_dtype type, rc_approximation approximate,
+extern "C" rc_status rc_cuda_gclu(const void* x, void* y, int64_t count, rc_type type, rc_approximation approximate,
                                   void* stream) {
   rc_status status = rc::check_sizes(type, rc::product(count, 1));
   if (status == RC_OK && approximate != RC_NONE && approximate != RC_SIGMOID && approximate != RC_TANH) {

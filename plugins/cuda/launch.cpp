@@ -29,9 +29,9 @@ rc_status checked(cudaError_t error, const char* what) {
   return fail(RC_CUDA_ERROR, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
-rc_status check_sizes(rc_dtype type, std::int64_t count) {
+rc_status check_sizes(rc_type type, std::int64_t count) {
   if (type != RC_FLOAT32 && type != RC_FLOAT16 && type != RC_BFLOAT16) {
-    return fail(RC_INVALID_ARGUMENT, "%d is no rc_dtype", static_cast<int>(type));
+    return fail(RC_INVALID_ARGUMENT, "%d is no rc_type", static_cast<int>(type));
   }
   if (count < 0) {
     return fail(RC_INVALID_ARGUMENT, "a size is negative, or their product is beyond any memory");
@@ -51,7 +51,7 @@ std::int64_t product(std::int64_t a, std::int64_t b, std::int64_t c) {
   return result;
 }
 
-rc_status check_address(const char* name, const void* address, rc_dtype type) {
+rc_status check_address(const char* name, const void* address, rc_type type) {
   if (address == nullptr) {
     return fail(RC_INVALID_ARGUMENT, "%s is null", name);
   }

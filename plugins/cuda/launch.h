@@ -19,16 +19,16 @@ __attribute__((format(printf, 2, 3))) rc_status fail(rc_status status, const cha
 // takes it for one of theirs.
 rc_status checked(cudaError_t error, const char* what);
 
-inline std::int64_t bytes_of(rc_dtype type) { return type == RC_FLOAT32 ? 4 : 2; }
+inline std::int64_t bytes_of(rc_type type) { return type == RC_FLOAT32 ? 4 : 2; }
 
-// RC_OK where `type` is an rc_dtype and `count`, a product of sizes (see `product`), can be addressed.
-rc_status check_sizes(rc_dtype type, std::int64_t count);
+// RC_OK where `type` is an rc_type and `count`, a product of sizes (see `product`), can be addressed.
+rc_status check_sizes(rc_type type, std::int64_t count);
 
 // Product of sizes; -1 if one is negative or the product has no room in memory.
 std::int64_t product(std::int64_t a, std::int64_t b, std::int64_t c = 1);
 
 // RC_OK where `address` can hold numbers of the type.
-rc_status check_address(const char* name, const void* address, rc_dtype type);
+rc_status check_address(const char* name, const void* address, rc_type type);
 
 rc_status check_epsilon(float epsilon);
 
@@ -45,7 +45,7 @@ rc_status check_calibrated(const Operands* operands, std::int64_t* count) {
 
 // Call `function` with a null pointer of the C++ type of `type`, which check_sizes() has accepted.
 template <typename Function>
-rc_status with_type(rc_dtype type, const Function& function) {
+rc_status with_type(rc_type type, const Function& function) {
   switch (type) {
     case RC_FLOAT32:
       return function(static_cast<float*>(nullptr));
@@ -54,7 +54,7 @@ rc_status with_type(rc_dtype type, const Function& function) {
     case RC_BFLOAT16:
       return function(static_cast<__nv_bfloat16*>(nullptr));
   }
-  return fail(RC_INVALID_ARGUMENT, "%d is no rc_dtype", static_cast<int>(type));
+  return fail(RC_INVALID_ARGUMENT, "%d is no rc_type", static_cast<int>(type));
 }
 
 struct Geometry {

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 // Three kernels; the workspace holds the means and then the coefficients.
 template <typename T>
-rc_status launch_steps(const rc_cuda_tail& operands, const TailTensors<T>& tensors, const DeviceLimits& device,
+rc_status launch_steps(const rc_tail& operands, const TailTensors<T>& tensors, const DeviceLimits& device,
                        void* stream) {
   const std::int64_t planes = operands.batch * operands.channels;
   const Vectors vectors = vectors_of(planes * operands.positions, sizeof(T), tensors.a);
@@ -94,7 +94,7 @@ rc_status permit_shared_memory(std::int64_t wanted, const DeviceLimits& device) 
 }
 
 template <typename T>
-rc_status launch_tail(const rc_cuda_tail& operands, void* stream) {
+rc_status launch_tail(const rc_tail& operands, void* stream) {
   DeviceLimits device = {};
   rc_status status = prepared<T>(&device);
   if (status != RC_OK) {
@@ -130,7 +130,7 @@ rc_status launch_tail(const rc_cuda_tail& operands, void* stream) {
   return launch("CalibratedTail", tail_kernel<T>, geometry, stream, tensors, plan);
 }
 
-rc_status check(const rc_cuda_tail* operands, std::int64_t* count) {
+rc_status check(const rc_tail* operands, std::int64_t* count) {
   rc_status status = check_calibrated(operands, count);
   if (status != RC_OK || *count == 0) {
     return status;
@@ -165,7 +165,7 @@ extern "C" size_t rc_cuda_calibrated_tail_workspace(int64_t batch, int64_t chann
   return bytes < 0 ? 0 : static_cast<size_t>(bytes);
 }
 
-extern "C" rc_status rc_cuda_calibrated_tail(const rc_cuda_tail* operands, void* stream) {
+extern "C" rc_status rc_cuda_calibrated_tail(const rc_tail* operands, void* stream) {
   std::int64_t count = 0;
   const rc_status status = rc::check(operands, &count);
   if (status != RC_OK || count == 0) {

@@ -1,19 +1,16 @@
 #include "custom_op.h"
 
-#include <array>
-#include <cstdio>
 #include <memory>
 #include <optional>
-
-#include "rc/math.h"
+#include <string>
 
 namespace rc {
 namespace {
 
 const CustomOp& self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
 
-ONNXTensorElementDataType element_type(rc_dtype dtype) {
-  switch (dtype) {
+ONNXTensorElementDataType element_type(rc_type type) {
+  switch (type) {
     case RC_FLOAT16:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
     case RC_BFLOAT16:
@@ -105,15 +102,15 @@ float float_attribute(const OrtKernelInfo* info, const char* name, float fallbac
                    [&](float* value) { return ort().KernelInfoGetAttribute_float(info, name, value); });
 }
 
+rc_approximation approximation_of(const OrtKernelInfo* info) {
+  const std::string fallback(contract::kApproximations[RC_NONE]);
+  return contract::approximation_of(text_attribute(info, "approximate", fallback));
+}
+
 float epsilon_of(const OrtKernelInfo* info) {
-  const float epsilon = float_attribute(info, "epsilon", 1e-5F);
-  if (epsilon > 0.0F && epsilon <= kLargest) {
-    return epsilon;
-  }
-  std::array<char, 80> words{};
-  std::snprintf(words.data(), words.size(), "epsilon is %g; it must be positive and finite",
-                static_cast<double>(epsilon));
-  throw std::invalid_argument(words.data());
+  const float epsilon = float_attribute(info, "epsilon", contract::kDefaultEpsilon);
+  contract::check_epsilon(epsilon);
+  return epsilon;
 }
 
 std::int64_t block_of(const OrtKernelInfo* info, const CustomOp& op) {
@@ -154,8 +151,7 @@ std::optional<Node::Tensor> constant(const OrtKernelInfo* info, std::size_t inde
 OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
   return guarded_for(self(op), [&] {
     const CustomOp& described = self(op);
-    const Attributes attributes{approximation_of(text_attribute(info, "approximate", "none")), epsilon_of(info),
-                                block_of(info, described)};
+    const Attributes attributes{approximation_of(info), epsilon_of(info), block_of(info, described)};
     auto node = std::make_unique<Node>(Node{described, attributes, {nullptr, ort().ReleaseAllocator}, {}});
     node->constants.resize(described.description.inputs);
     if (described.provider.on_host) {
@@ -174,7 +170,7 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* inf
 void compute_node(const Node& node, OrtKernelContext* context) {
   // Kept for the thread's next node: what a Call allocates costs as much as a small kernel.
   static thread_local Call call;
-  call.dtype = node.op.dtype;
+  call.type = node.op.type;
   call.attributes = node.attributes;
   call.context = context;
   call.allocator = node.allocator.get();
@@ -247,19 +243,19 @@ void release_inplace(int* inputs, int* outputs) {
 
 }  // namespace
 
-CustomOp::CustomOp(const Operator& described, rc_dtype type, const Provider& execution_provider)
+CustomOp::CustomOp(const Operator& described, rc_type element, const Provider& execution_provider)
     : OrtCustomOp{},
       description(described),
-      dtype(type),
+      type(element),
       provider(execution_provider),
       compute(described.*execution_provider.compute) {
   version = ORT_API_VERSION;
   GetName = [](const OrtCustomOp* op) { return self(op).description.name; };
   GetExecutionProviderType = [](const OrtCustomOp* op) { return self(op).provider.name; };
   GetInputTypeCount = [](const OrtCustomOp* op) { return self(op).description.inputs; };
-  GetInputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).dtype); };
+  GetInputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).type); };
   GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t{1}; };
-  GetOutputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).dtype); };
+  GetOutputType = [](const OrtCustomOp* op, std::size_t) { return element_type(self(op).type); };
   GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetInputMemoryType = [](const OrtCustomOp*, std::size_t) { return OrtMemTypeDefault; };

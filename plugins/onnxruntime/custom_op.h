@@ -16,10 +16,10 @@ struct Provider {
 
 // Registered with ONNX Runtime, which keeps its address: it lives as long as the process.
 struct CustomOp : OrtCustomOp {
-  CustomOp(const Operator& described, rc_dtype type, const Provider& execution_provider);
+  CustomOp(const Operator& described, rc_type element, const Provider& execution_provider);
 
   const Operator& description;
-  rc_dtype dtype;
+  rc_type type;
   const Provider& provider;
   Compute compute;
 };

@@ -1,6 +1,7 @@
 // librc_ort's one symbol. ONNX Runtime calls it for every session that the library is registered with.
 
 #include <deque>
+#include <string>
 
 #include "custom_op.h"
 
@@ -24,8 +25,8 @@ OrtCustomOpDomain* domain() {
         if (described.*provider.compute == nullptr) {
           continue;
         }
-        for (const rc_dtype dtype : {RC_FLOAT32, RC_FLOAT16, RC_BFLOAT16}) {
-          operators.emplace_back(described, dtype, provider);
+        for (const rc_type type : {RC_FLOAT32, RC_FLOAT16, RC_BFLOAT16}) {
+          operators.emplace_back(described, type, provider);
           check(ort().CustomOpDomain_Add(result, &operators.back()));
         }
       }

@@ -44,56 +44,27 @@ class Scratch {
   void* address_ = nullptr;
 };
 
-rc_cuda_calibration calibration_of(const Call& call) {
-  const Shape& a = call.shapes[0];
-  rc_cuda_calibration operands = {};
-  operands.a = call.inputs[0];
-  operands.mu = call.inputs[1];
-  operands.log_var = call.inputs[2];
-  operands.y = call.output;
-  operands.batch = a[0];
-  operands.channels = a[1];
-  operands.positions = elements(a, 2);
-  operands.epsilon = call.attributes.epsilon;
-  operands.type = call.dtype;
-  return operands;
-}
-
 }  // namespace
 
 rc_status gclu_on_cuda(const Call& call) {
-  return queued(rc_cuda_gclu(call.inputs[0], call.output, elements(call.shapes[0]), call.dtype,
-                             call.attributes.approximation, stream_of(call)));
+  return queued(rc_cuda_gclu(call.inputs[0], call.output, elements(call.shapes[0]), call.type,
+                             call.attributes.approximate, stream_of(call)));
 }
 
 rc_status calibration_on_cuda(const Call& call) {
-  const rc_cuda_calibration operands = calibration_of(call);
+  const rc_calibration operands = calibration_of(call);
   return queued(rc_cuda_response_calibration(&operands, stream_of(call)));
 }
 
 rc_status residual_on_cuda(const Call& call) {
-  const rc_cuda_calibration operands = calibration_of(call);
+  const rc_calibration operands = calibration_of(call);
   return queued(rc_cuda_calibrated_residual(&operands, call.inputs[3], stream_of(call)));
 }
 
 rc_status tail_on_cuda(const Call& call) {
-  const Shape& a = call.shapes[0];
-  const Scratch workspace(call, rc_cuda_calibrated_tail_workspace(a[0], a[1]));
-  rc_cuda_tail operands = {};
-  operands.a = call.inputs[0];
-  operands.shortcut = call.inputs[1];
-  operands.w1 = call.inputs[2];
-  operands.b1 = call.inputs[3];
-  operands.w2 = call.inputs[4];
-  operands.b2 = call.inputs[5];
-  operands.y = call.output;
+  rc_tail operands = tail_of(call);
+  const Scratch workspace(call, rc_cuda_calibrated_tail_workspace(operands.batch, operands.channels));
   operands.workspace = workspace.address();
-  operands.batch = a[0];
-  operands.channels = a[1];
-  operands.positions = elements(a, 2);
-  operands.hidden = call.shapes[2][0];
-  operands.epsilon = call.attributes.epsilon;
-  operands.type = call.dtype;
   return queued(rc_cuda_calibrated_tail(&operands, stream_of(call)));
 }
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <functional>
-#include <numeric>
 #include <string>
 
 namespace rc {
@@ -27,17 +25,12 @@ void check(OrtStatus* status) {
   throw std::runtime_error(message);
 }
 
-std::int64_t elements(const Shape& shape, std::size_t first) {
-  return std::accumulate(shape.begin() + static_cast<std::ptrdiff_t>(first), shape.end(), std::int64_t{1},
-                         std::multiplies<>());
-}
-
 void read_shape(const OrtTensorTypeAndShapeInfo& info, Shape* shape) {
   std::size_t rank = 0;
   check(ort().GetDimensionsCount(&info, &rank));
   shape->resize(rank);
   check(ort().GetDimensions(&info, shape->data(), rank));
-  std::replace_if(shape->begin(), shape->end(), [](std::int64_t size) { return size < 0; }, std::int64_t{-1});
+  std::replace_if(shape->begin(), shape->end(), [](std::int64_t size) { return size < 0; }, contract::kUnknown);
 }
 
 }  // namespace rc

@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "rc/contract.h"
+
 namespace rc {
 
 // The functions of the ONNX Runtime that loaded this library; set by RegisterCustomOps.
@@ -32,11 +34,14 @@ OrtStatus* guarded(const Body& body) noexcept {
   }
 }
 
-// Sizes of a tensor's dimensions; during shape inference -1 where a size is not known.
+// Sizes of a tensor's dimensions; during shape inference contract::kUnknown where a size is not known.
 using Shape = std::vector<std::int64_t>;
 
-// Product of the sizes from dimension `first` on.
-std::int64_t elements(const Shape& shape, std::size_t first = 0);
+inline contract::Sizes sizes_of(const Shape& shape) { return {shape.data(), shape.size()}; }
+
+inline std::int64_t elements(const Shape& shape, std::size_t first = 0) {
+  return contract::elements(sizes_of(shape), first);
+}
 
 void read_shape(const OrtTensorTypeAndShapeInfo& info, Shape* shape);
 

@@ -2,12 +2,12 @@
 //
 // An operator has one output, of the shape and type of its first input; all its tensors have one type. Its members:
 //   kName, kInputs
+//   kCheck            throws std::invalid_argument for shapes that cannot be
 //   kFields           names and types of its attributes
 //   Operator(fields)  throws std::invalid_argument for attributes that cannot be
 //   field_data(i)     the i-th attribute, as a field that stays valid as long as the operator
-//   check(inputs)     throws std::invalid_argument for shapes that cannot be; dimensions may be kUnknown
-//   workspace(inputs) bytes that run() needs
-//   run(inputs, type, tensors, workspace, output, stream)
+//   workspace(shapes) bytes that run() needs, by the inputs' shapes
+//   run(call)
 
 #pragma once
 
@@ -17,6 +17,7 @@
 #include <cstddef>
 
 #include "fields.h"
+#include "rc/contract.h"
 #include "rc/types.h"
 
 namespace rc::trt {
@@ -26,22 +27,29 @@ struct FieldName {
   nvinfer1::PluginFieldType type;
 };
 
-constexpr std::array<FieldName, 1> kEpsilonField = {{{"epsilon", nvinfer1::PluginFieldType::kFLOAT32}}};
+// One run of an operator, all tensors being of one type.
+struct Call {
+  const contract::Sizes* shapes;  // of the inputs
+  rc_type type;
+  const void* const* inputs;
+  void* output;
+  void* workspace;
+  cudaStream_t stream;
+};
 
 // Y = ReLU(X) + X Phi(-|X|).
 class Gclu {
  public:
   static constexpr const char* kName = "GCLU";
   static constexpr int kInputs = 1;
+  static constexpr contract::CheckInputs kCheck = contract::check_gclu;
   static constexpr std::array<FieldName, 1> kFields = {{{"approximate", nvinfer1::PluginFieldType::kCHAR}}};
 
   explicit Gclu(const Fields& fields);
 
   nvinfer1::PluginField field_data(int index) const;
-  void check(const nvinfer1::Dims* inputs) const;
-  std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
-  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
-                cudaStream_t stream) const;
+  std::size_t workspace(const contract::Sizes*) const { return 0; }
+  rc_status run(const Call& call) const;
 
  private:
   rc_approximation approximate_;
@@ -50,11 +58,12 @@ class Gclu {
 // What the calibrating operators share.
 class Calibrating {
  public:
-  static constexpr std::array<FieldName, 1> kFields = kEpsilonField;
+  static constexpr std::array<FieldName, 1> kFields = {{{"epsilon", nvinfer1::PluginFieldType::kFLOAT32}}};
 
   explicit Calibrating(const Fields& fields);
 
   nvinfer1::PluginField field_data(int index) const;
+  std::size_t workspace(const contract::Sizes*) const { return 0; }
 
  protected:
   float epsilon_;
@@ -65,13 +74,11 @@ class ResponseCalibration : public Calibrating {
  public:
   static constexpr const char* kName = "ResponseCalibration";
   static constexpr int kInputs = 3;
+  static constexpr contract::CheckInputs kCheck = contract::check_calibration;
 
   using Calibrating::Calibrating;
 
-  void check(const nvinfer1::Dims* inputs) const;
-  std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
-  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
-                cudaStream_t stream) const;
+  rc_status run(const Call& call) const;
 };
 
 // Y = ReLU(A + RC(A) + Shortcut), of A, Mu, LogVar, Shortcut.
@@ -79,13 +86,11 @@ class CalibratedResidual : public Calibrating {
  public:
   static constexpr const char* kName = "CalibratedResidual";
   static constexpr int kInputs = 4;
+  static constexpr contract::CheckInputs kCheck = contract::check_residual;
 
   using Calibrating::Calibrating;
 
-  void check(const nvinfer1::Dims* inputs) const;
-  std::size_t workspace(const nvinfer1::Dims*) const { return 0; }
-  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
-                cudaStream_t stream) const;
+  rc_status run(const Call& call) const;
 };
 
 // The whole tail of a residual block, of A, Shortcut, W1, B1, W2, B2.
@@ -93,13 +98,12 @@ class CalibratedTail : public Calibrating {
  public:
   static constexpr const char* kName = "CalibratedTail";
   static constexpr int kInputs = 6;
+  static constexpr contract::CheckInputs kCheck = contract::check_tail;
 
   using Calibrating::Calibrating;
 
-  void check(const nvinfer1::Dims* inputs) const;
-  std::size_t workspace(const nvinfer1::Dims* inputs) const;
-  rc_status run(const nvinfer1::Dims* inputs, rc_dtype type, const void* const* tensors, void* workspace, void* output,
-                cudaStream_t stream) const;
+  std::size_t workspace(const contract::Sizes* shapes) const;
+  rc_status run(const Call& call) const;
 };
 
 }  // namespace rc::trt

@@ -4,6 +4,7 @@
 
 #include <NvInferRuntime.h>
 
+#include <algorithm>
 #include <array>
 #include <stdexcept>
 #include <string>
@@ -11,7 +12,7 @@
 #include "guard.h"
 #include "operators.h"
 #include "rc/cuda.h"
-#include "shapes.h"
+#include "tensors.h"
 
 namespace rc::trt {
 
@@ -61,7 +62,7 @@ class Plugin final : public nvinfer1::IPluginV3,
                                const nvinfer1::DynamicPluginTensorDesc* out, std::int32_t outputs) noexcept override {
     return checked([&] {
       need_counts(in, inputs, out, outputs);
-      op_.check(collect([in](int i) { return in[i].desc.dims; }).data());
+      check([in](int i) { return in[i].desc.dims; });
     });
   }
 
@@ -81,7 +82,7 @@ class Plugin final : public nvinfer1::IPluginV3,
                                nvinfer1::IExprBuilder&) noexcept override {
     return checked([&] {
       need_counts(in, inputs, out, outputs);
-      op_.check(collect([in](int i) { return known(in[i]); }).data());
+      check([in](int i) { return known(in[i]); });
       out[0] = in[0];
     });
   }
@@ -104,7 +105,8 @@ class Plugin final : public nvinfer1::IPluginV3,
                                std::int32_t outputs) const noexcept override {
     return guarded<std::size_t>(Operator::kName, 0, [&] {
       need_counts(in, inputs, out, outputs);
-      return op_.workspace(collect([in](int i) { return in[i].max; }).data());
+      const Inputs dims = collect([in](int i) { return in[i].max; });
+      return op_.workspace(sizes(dims).data());
     });
   }
 
@@ -116,8 +118,8 @@ class Plugin final : public nvinfer1::IPluginV3,
         need_type(in[i].type, in[0].type, i);
       }
       need_type(out[0].type, in[0].type, inputs);
-      op_.check(collect([in](int i) { return in[i].dims; }).data());
-      need_like("the output", out[0].dims, in[0].dims);
+      check([in](int i) { return in[i].dims; });
+      need_shape(out[0].dims, in[0].dims);
     });
   }
 
@@ -129,7 +131,8 @@ class Plugin final : public nvinfer1::IPluginV3,
         throw std::invalid_argument("enqueue got a null pointer");
       }
       const Inputs dims = collect([in](int i) { return in[i].dims; });
-      if (op_.run(dims.data(), element_type(in[0].type), inputs, workspace, outputs[0], stream) != RC_OK) {
+      const auto shapes = sizes(dims);
+      if (op_.run({shapes.data(), element_type(in[0].type), inputs, outputs[0], workspace, stream}) != RC_OK) {
         throw std::runtime_error(rc_cuda_last_error());
       }
     });
@@ -168,8 +171,18 @@ class Plugin final : public nvinfer1::IPluginV3,
 
   static void need_type(nvinfer1::DataType found, nvinfer1::DataType due, int tensor) {
     element_type(due);
-    need_equal(("data type of tensor " + std::to_string(tensor)).c_str(), static_cast<std::int64_t>(found),
-               static_cast<std::int64_t>(due));
+    if (found != due) {
+      throw std::invalid_argument("tensor " + std::to_string(tensor) + " has data type " +
+                                  std::to_string(static_cast<int>(found)) + "; it must be " +
+                                  std::to_string(static_cast<int>(due)));
+    }
+  }
+
+  static void need_shape(const Dims& found, const Dims& due) {
+    if (!contract::fits(sizes_of(found), sizes_of(due))) {
+      throw std::invalid_argument("the output has shape " + contract::in_words(sizes_of(found)) + "; it must be " +
+                                  contract::in_words(sizes_of(due)));
+    }
   }
 
   template <typename Function>
@@ -181,12 +194,25 @@ class Plugin final : public nvinfer1::IPluginV3,
     return dims;
   }
 
+  // The shapes as the operators want them; they lie in `dims`.
+  static std::array<contract::Sizes, Operator::kInputs> sizes(const Inputs& dims) {
+    std::array<contract::Sizes, Operator::kInputs> views{};
+    std::transform(dims.begin(), dims.end(), views.begin(), sizes_of);
+    return views;
+  }
+
+  template <typename Function>
+  static void check(const Function& dims_of) {
+    const Inputs dims = collect(dims_of);
+    Operator::kCheck(sizes(dims).data());
+  }
+
   // What is known of a shape while a network is built.
   static Dims known(const nvinfer1::DimsExprs& shape) {
     Dims dims = {};
     dims.nbDims = shape.nbDims;
     for (int i = 0; i < shape.nbDims; ++i) {
-      dims.d[i] = shape.d[i]->isConstant() ? shape.d[i]->getConstantValue() : kUnknown;
+      dims.d[i] = shape.d[i]->isConstant() ? shape.d[i]->getConstantValue() : contract::kUnknown;
     }
     return dims;
   }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import reference
 from native_build import passes
+from native_operands import Calibration, Tail
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 SOURCES = ("kernels.cpp", "dispatch.cpp", "operators.cpp")
@@ -27,47 +28,34 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no
 Floats = NDArray[np.float32]
 
 
-class Extent(ctypes.Structure):
-    """struct rc_extent."""
-
-    _fields_ = (("samples", ctypes.c_int64), ("channels", ctypes.c_int64), ("positions", ctypes.c_int64))
-
-
-class Perceptron(ctypes.Structure):
-    """struct rc_perceptron."""
-
-    _fields_ = (*((name, ctypes.c_void_p) for name in ("w1", "b1", "w2", "b2")), ("hidden", ctypes.c_int64))
-
-
 class Kernels:
     """The C API over NumPy arrays; every output lies between guards and is poisoned."""
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
 
-    def gclu(self, x: Floats, form: int = 0) -> Floats:
-        return self._output(x, lambda y: self._library.rc_cpu_gclu(0, form, _at(x), y, ctypes.c_int64(x.size), None))
+    def gclu(self, x: Floats, approximate: int = 0) -> Floats:
+        size = ctypes.c_int64(x.size)
+        return self._output(x, lambda y: self._library.rc_cpu_gclu(_at(x), y, size, 0, approximate, None))
 
     def calibrated(self, a: Floats, mu: Floats, log_var: Floats, shortcut: Floats | None, epsilon: float) -> Floats:
-        shape, eps = _extent(a), ctypes.c_float(epsilon)
-
         def call(y: ctypes.c_void_p) -> int:
-            first = (0, _at(a), _at(mu), _at(log_var))
+            operands = Calibration(_at(a), _at(mu), _at(log_var), y, *_sizes(a), epsilon, 0)
             if shortcut is None:
-                return int(self._library.rc_cpu_response_calibration(*first, y, shape, eps, None))
-            return int(self._library.rc_cpu_calibrated_residual(*first, _at(shortcut), y, shape, eps, None))
+                return int(self._library.rc_cpu_response_calibration(ctypes.byref(operands), None))
+            return int(self._library.rc_cpu_calibrated_residual(ctypes.byref(operands), _at(shortcut), None))
 
         return self._output(a, call)
 
     def tail(self, a: Floats, shortcut: Floats, weights: list[Floats], epsilon: float, block: int = 1) -> Floats:
-        perceptron = Perceptron(*(_at(weight) for weight in weights), len(weights[1]))
-        samples, channels = a.shape[:2]
-        workspace = np.empty(samples * (3 * channels + perceptron.hidden), np.float32)
+        batch, channels, _ = _sizes(a)
+        hidden = len(weights[1])
+        workspace = np.empty(batch * (3 * channels + hidden), np.float32)
 
         def call(y: ctypes.c_void_p) -> int:
-            layout, eps = ctypes.c_int64(block), ctypes.c_float(epsilon)
-            function = self._library.rc_cpu_calibrated_tail
-            return int(function(0, _at(a), _at(shortcut), perceptron, y, _extent(a), layout, eps, _at(workspace), None))
+            tensors = (_at(tensor) for tensor in (a, shortcut, *weights))
+            operands = Tail(*tensors, y, _at(workspace), *_sizes(a), hidden, epsilon, 0)
+            return int(self._library.rc_cpu_calibrated_tail(ctypes.byref(operands), ctypes.c_int64(block), None))
 
         return self._output(a, call)
 
@@ -83,8 +71,8 @@ def _at(array: Floats) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
 
 
-def _extent(a: Floats) -> Extent:
-    return Extent(*a.shape[:2], a[0, 0].size)
+def _sizes(a: Floats) -> tuple[int, int, int]:
+    return a.shape[0], a.shape[1], a[0, 0].size
 
 
 def compiled(sources: Path, folder: Path) -> Kernels:

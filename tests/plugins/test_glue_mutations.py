@@ -32,9 +32,32 @@ def failures(folder: Path, source: str, right: str = "", wrong: str = "") -> str
     return "\n".join(failed) or (f"exit code {found.returncode}" if found.returncode else "")
 
 
-@pytest.mark.parametrize("source", ["operators_cuda.cpp", "custom_op.cpp", "library.cpp"])
+@pytest.mark.parametrize("source", ["operators.cpp", "operators_cuda.cpp", "custom_op.cpp", "library.cpp"])
 def test_the_glue_as_it_is_passes(source: str, tmp_path: Path) -> None:
     assert failures(tmp_path, source) == ""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        # the default stream in place of ONNX Runtime's
+        ("  return stream;", "  return nullptr;"),
+        # a workspace of one sample only
+        ("rc_cuda_calibrated_tail_workspace(operands.batch,", "rc_cuda_calibrated_tail_workspace(1,"),
+        # the workspace is not given back
+        ("allocator_.Free(&allocator_, address_);", ""),
+        # a launch that failed is taken for a success
+        ("  if (status != RC_OK) {", "  if (status == RC_UNSUPPORTED) {"),
+        # another approximation
+        ("call.attributes.approximate", "RC_NONE"),
+        # another type
+        ("call.type,", "RC_FLOAT32,"),
+        # the shortcut is A itself
+        ("&operands, call.inputs[3], stream_of", "&operands, call.inputs[0], stream_of"),
+    ],
+)
+def test_a_fault_in_the_kernels_calls_is_caught(right: str, wrong: str, tmp_path: Path) -> None:
+    assert failures(tmp_path, "operators_cuda.cpp", right, wrong)
 
 
 @pytest.mark.parametrize(
@@ -43,24 +66,14 @@ def test_the_glue_as_it_is_passes(source: str, tmp_path: Path) -> None:
         # mu and log_var swapped
         ("mu = call.inputs[1];\n  operands.log_var = call.inputs[2];",
          "mu = call.inputs[2];\n  operands.log_var = call.inputs[1];"),
-        # the default stream in place of ONNX Runtime's
-        ("  return stream;", "  return nullptr;"),
-        # a workspace of one sample only
-        ("rc_cuda_calibrated_tail_workspace(a[0], a[1])", "rc_cuda_calibrated_tail_workspace(1, a[1])"),
-        # the workspace is not given back
-        ("allocator_.Free(&allocator_, address_);", ""),
-        # a launch that failed is taken for a success
-        ("  if (status != RC_OK) {", "  if (status == RC_UNSUPPORTED) {"),
         # the default epsilon, in each of the two kinds of operands
-        ("call.attributes.epsilon;\n  operands.type = call.dtype;\n  return operands",
-         "1e-5F;\n  operands.type = call.dtype;\n  return operands"),
-        ("call.attributes.epsilon;\n  operands.type = call.dtype;\n  return queued",
-         "1e-5F;\n  operands.type = call.dtype;\n  return queued"),
-        # another approximation
-        ("call.attributes.approximation", "RC_NONE"),
+        ("elements(a, 2);\n  operands.epsilon = call.attributes.epsilon;",
+         "elements(a, 2);\n  operands.epsilon = 1e-5F;"),
+        ("call.shapes[2][0];\n  operands.epsilon = call.attributes.epsilon;",
+         "call.shapes[2][0];\n  operands.epsilon = 1e-5F;"),
         # another type
-        ("call.dtype;\n  return operands", "RC_FLOAT32;\n  return operands"),
-        ("call.dtype;\n  return queued", "RC_FLOAT32;\n  return queued"),
+        ("call.type;\n  return operands;\n}\n\nrc_tail", "RC_FLOAT32;\n  return operands;\n}\n\nrc_tail"),
+        ("call.type;\n  return operands;\n}\n\n}", "RC_FLOAT32;\n  return operands;\n}\n\n}"),
         # the last dimension is taken for all positions
         ("positions = elements(a, 2);\n  operands.epsilon", "positions = a[2];\n  operands.epsilon"),
         ("positions = elements(a, 2);\n  operands.hidden", "positions = a[2];\n  operands.hidden"),
@@ -68,14 +81,12 @@ def test_the_glue_as_it_is_passes(source: str, tmp_path: Path) -> None:
         ("operands.hidden = call.shapes[2][0];", "operands.hidden = call.shapes[2][1];"),
         # the weights of the two layers swapped
         ("operands.w1 = call.inputs[2];", "operands.w1 = call.inputs[4];"),
-        # the shortcut is A itself
-        ("&operands, call.inputs[3], stream_of", "&operands, call.inputs[0], stream_of"),
         # the output lies on an input
         ("y = call.output;", "y = const_cast<void*>(call.inputs[0]);"),
     ],
 )  # fmt: skip
-def test_a_fault_in_the_kernels_calls_is_caught(right: str, wrong: str, tmp_path: Path) -> None:
-    assert failures(tmp_path, "operators_cuda.cpp", right, wrong)
+def test_a_fault_in_the_operands_is_caught(right: str, wrong: str, tmp_path: Path) -> None:
+    assert failures(tmp_path, "operators.cpp", right, wrong)
 
 
 @pytest.mark.parametrize(

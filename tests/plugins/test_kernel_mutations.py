@@ -87,6 +87,15 @@ def test_wrong_kernel_is_caught(header: str, right: str, wrong: str, test: str, 
     assert not passes(copied(tmp_path, header, right, wrong), test, "*/0.*:*/1.*:Plane*")
 
 
+def test_indices_stay_inside_memory(tmp_path: Path) -> None:
+    """ASan and UBSan, for the one test that has every way to read and write a tensor, at odd shapes and addresses."""
+    flags = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    assert passes(copied(tmp_path), "tail_test", "*", flags)
+    # Shared memory is asked for that ends before the last of the shortcut, which nothing lies behind.
+    folder = copied(tmp_path, "tail_plan.h", "layout.bytes = end;", "layout.bytes = end - 2 * kVectorBytes;")
+    assert not passes(folder, "tail_test", "*/1.AnyAlignment", flags)
+
+
 def test_missing_barrier_is_a_data_race(tmp_path: Path) -> None:
     flags = ("-O1", "-g", "-fsanitize=thread")
     assert passes(copied(tmp_path), "tail_test", "*/1.OneBlock*:*/1.ACluster*", flags)

@@ -37,6 +37,13 @@ class CpuTest : public testing::Test {
   }
 };
 
+// Sizes of a calibrated tensor.
+struct Extent {
+  std::int64_t batch;
+  std::int64_t channels;
+  std::int64_t positions;
+};
+
 // An output of `count` elements that starts at an odd address for its vectors and stands between guards. It is
 // poisoned, so that an element that no kernel writes is seen.
 template <class T>
@@ -95,19 +102,19 @@ template <class T>
 struct TypeOf;
 template <>
 struct TypeOf<float> {
-  static constexpr rc_dtype dtype = RC_FLOAT32;
+  static constexpr rc_type type = RC_FLOAT32;
   static constexpr double rounding = 0.0;       // relative, of storing a float
   static constexpr double smallest = 0x1p-126;  // absolute, where results may not be normal numbers
 };
 template <>
 struct TypeOf<Half> {
-  static constexpr rc_dtype dtype = RC_FLOAT16;
+  static constexpr rc_type type = RC_FLOAT16;
   static constexpr double rounding = 0x1p-11;
   static constexpr double smallest = 0x1p-25;
 };
 template <>
 struct TypeOf<BFloat16> {
-  static constexpr rc_dtype dtype = RC_BFLOAT16;
+  static constexpr rc_type type = RC_BFLOAT16;
   static constexpr double rounding = 0x1p-8;
   static constexpr double smallest = 0x1p-126;
 };

@@ -13,7 +13,7 @@ class Arguments : public CpuTest {
  protected:
   float x_[8] = {};
   float y_[8] = {kUntouched, kUntouched, kUntouched, kUntouched, kUntouched, kUntouched, kUntouched, kUntouched};
-  rc_extent extent_{1, 2, 4};
+  float workspace_[16] = {};
 
   void TearDown() override {
     for (const float value : y_) {
@@ -21,56 +21,73 @@ class Arguments : public CpuTest {
     }
   }
 
-  rc_status residual(rc_extent extent, float epsilon, const void* shortcut) {
-    return rc_cpu_calibrated_residual(RC_FLOAT32, x_, x_, x_, shortcut, y_, extent, epsilon, nullptr);
+  rc_calibration calibration() { return {x_, x_, x_, y_, 1, 2, 4, 1e-5F, RC_FLOAT32}; }
+  rc_tail tail() { return {x_, x_, x_, x_, x_, x_, y_, workspace_, 1, 2, 4, 1, 1e-5F, RC_FLOAT32}; }
+
+  // The status for operands with one of them changed.
+  template <class Value>
+  rc_status calibration_with(Value rc_calibration::* member, Value value) {
+    rc_calibration operands = calibration();
+    operands.*member = value;
+    return rc_cpu_calibrated_residual(&operands, x_, nullptr);
+  }
+
+  template <class Value>
+  rc_status tail_with(Value rc_tail::* member, Value value) {
+    rc_tail operands = tail();
+    operands.*member = value;
+    return rc_cpu_calibrated_tail(&operands, 1, nullptr);
   }
 };
 
 TEST_F(Arguments, GcluRefuses) {
-  EXPECT_EQ(rc_cpu_gclu(RC_FLOAT32, RC_NONE, nullptr, y_, 8, nullptr), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(rc_cpu_gclu(RC_FLOAT32, RC_NONE, x_, nullptr, 8, nullptr), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(rc_cpu_gclu(RC_FLOAT32, RC_NONE, x_, y_, -1, nullptr), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(rc_cpu_gclu(static_cast<rc_dtype>(3), RC_NONE, x_, y_, 8, nullptr), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(rc_cpu_gclu(RC_FLOAT32, static_cast<rc_approximation>(3), x_, y_, 8, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(rc_cpu_gclu(nullptr, y_, 8, RC_FLOAT32, RC_NONE, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(rc_cpu_gclu(x_, nullptr, 8, RC_FLOAT32, RC_NONE, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(rc_cpu_gclu(x_, y_, -1, RC_FLOAT32, RC_NONE, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(rc_cpu_gclu(x_, y_, 8, static_cast<rc_type>(3), RC_NONE, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(rc_cpu_gclu(x_, y_, 8, RC_FLOAT32, static_cast<rc_approximation>(3), nullptr), RC_INVALID_ARGUMENT);
 }
 
 TEST_F(Arguments, CalibrationRefuses) {
-  EXPECT_EQ(residual({-1, 2, 4}, 1e-5F, x_), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(residual({INT64_MAX, 2, 4}, 1e-5F, x_), RC_INVALID_ARGUMENT);
+  const rc_calibration whole = calibration();
+  EXPECT_EQ(rc_cpu_response_calibration(nullptr, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(rc_cpu_calibrated_residual(nullptr, x_, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(rc_cpu_calibrated_residual(&whole, nullptr, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(calibration_with<std::int64_t>(&rc_calibration::batch, -1), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(calibration_with<std::int64_t>(&rc_calibration::batch, INT64_MAX), RC_INVALID_ARGUMENT);
   for (const float epsilon : {0.0F, -0.0F, -1e-5F, INFINITY, NAN}) {
-    EXPECT_EQ(residual(extent_, epsilon, x_), RC_INVALID_ARGUMENT) << epsilon;
+    EXPECT_EQ(calibration_with(&rc_calibration::epsilon, epsilon), RC_INVALID_ARGUMENT) << epsilon;
   }
-  EXPECT_EQ(residual(extent_, 1e-5F, nullptr), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(rc_cpu_response_calibration(RC_FLOAT32, x_, nullptr, x_, y_, extent_, 1e-5F, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(calibration_with<const void*>(&rc_calibration::mu, nullptr), RC_INVALID_ARGUMENT);
 }
 
 TEST_F(Arguments, TailRefuses) {
-  const rc_perceptron whole{x_, x_, x_, x_, 1};
-  const rc_perceptron negative{x_, x_, x_, x_, -1};
-  const rc_perceptron missing{x_, nullptr, x_, x_, 1};
-  float workspace[16];
-  const auto tail = [&](const rc_perceptron& perceptron, float* space, const void* shortcut, float epsilon = 1e-5F,
-                        int64_t block = 1) {
-    return rc_cpu_calibrated_tail(RC_FLOAT32, x_, shortcut, perceptron, y_, extent_, block, epsilon, space, nullptr);
-  };
-  EXPECT_EQ(tail(whole, workspace, x_, 0.0F), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(tail(whole, workspace, x_, INFINITY), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(tail(negative, workspace, x_), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(tail(missing, workspace, x_), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(tail(whole, nullptr, x_), RC_INVALID_ARGUMENT);
-  EXPECT_EQ(tail(whole, workspace, nullptr), RC_INVALID_ARGUMENT);
+  const rc_tail whole = tail();
+  EXPECT_EQ(rc_cpu_calibrated_tail(nullptr, 1, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(tail_with(&rc_tail::epsilon, 0.0F), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(tail_with(&rc_tail::epsilon, INFINITY), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(tail_with<std::int64_t>(&rc_tail::hidden, -1), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(tail_with<const void*>(&rc_tail::b1, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(tail_with<void*>(&rc_tail::workspace, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(tail_with<const void*>(&rc_tail::shortcut, nullptr), RC_INVALID_ARGUMENT);
   for (const int64_t block : {-8, 0, 2, 8, 16, 32}) {  // of these 8 and 16 are known, but two channels do not fill them
-    EXPECT_EQ(tail(whole, workspace, x_, 1e-5F, block), RC_INVALID_ARGUMENT);
+    EXPECT_EQ(rc_cpu_calibrated_tail(&whole, block, nullptr), RC_INVALID_ARGUMENT);
   }
 }
 
 TEST_F(Arguments, EmptyNeedsNoPointers) {
-  EXPECT_EQ(rc_cpu_gclu(RC_FLOAT32, RC_NONE, nullptr, nullptr, 0, nullptr), RC_OK);
-  EXPECT_EQ(rc_cpu_response_calibration(RC_FLOAT32, nullptr, nullptr, nullptr, nullptr, {0, 2, 4}, 1e-5F, nullptr),
-            RC_OK);
-  for (const rc_extent& empty : {rc_extent{0, 2, 4}, rc_extent{2, 0, 4}, rc_extent{2, 2, 0}}) {
-    EXPECT_EQ(rc_cpu_calibrated_tail(RC_FLOAT32, nullptr, nullptr, {}, nullptr, empty, 1, 1e-5F, nullptr, nullptr),
-              RC_OK);
+  EXPECT_EQ(rc_cpu_gclu(nullptr, nullptr, 0, RC_FLOAT32, RC_NONE, nullptr), RC_OK);
+  for (const Extent& empty : {Extent{0, 2, 4}, Extent{2, 0, 4}, Extent{2, 2, 0}}) {
+    const rc_calibration calibration = {nullptr,        nullptr,         nullptr, nullptr,   empty.batch,
+                                        empty.channels, empty.positions, 1e-5F,   RC_FLOAT32};
+    EXPECT_EQ(rc_cpu_response_calibration(&calibration, nullptr), RC_OK);
+    EXPECT_EQ(rc_cpu_calibrated_residual(&calibration, nullptr, nullptr), RC_OK);
+    rc_tail tail = {};
+    tail.batch = empty.batch;
+    tail.channels = empty.channels;
+    tail.positions = empty.positions;
+    tail.epsilon = 1e-5F;
+    EXPECT_EQ(rc_cpu_calibrated_tail(&tail, 1, nullptr), RC_OK);
   }
 }
 

@@ -13,7 +13,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 class Calibrated : public CpuTest {};
 
 struct Case {
-  rc_extent extent;
+  Extent extent;
   float epsilon;
 };
 
@@ -24,8 +24,18 @@ const Case kCases[] = {
     {{1, 5, 65}, 0.5F},  {{2, 3, 100}, 1e-5F}, {{1, 33, 130}, 1.0F}, {{1, 2, 257 * 259}, 0.1F},
 };
 
-std::size_t rows(rc_extent extent) { return static_cast<std::size_t>(extent.samples * extent.channels); }
-std::size_t elements(rc_extent extent) { return rows(extent) * static_cast<std::size_t>(extent.positions); }
+std::size_t rows(Extent extent) { return static_cast<std::size_t>(extent.batch * extent.channels); }
+std::size_t elements(Extent extent) { return rows(extent) * static_cast<std::size_t>(extent.positions); }
+
+template <class T>
+rc_calibration operands_of(const T* a, const T* mu, const T* log_var, T* y, Extent extent, float epsilon) {
+  return {a, mu, log_var, y, extent.batch, extent.channels, extent.positions, epsilon, TypeOf<T>::type};
+}
+
+rc_status calibrate(const rc_calibration& operands, bool with_shortcut, const void* shortcut) {
+  return with_shortcut ? rc_cpu_calibrated_residual(&operands, shortcut, nullptr)
+                       : rc_cpu_response_calibration(&operands, nullptr);
+}
 
 template <class T>
 void expect_all_cases(bool with_shortcut) {
@@ -36,12 +46,8 @@ void expect_all_cases(bool with_shortcut) {
     const std::vector<T> mu = stored<T>(normal(rows(c.extent), 3));
     const std::vector<T> log_var = stored<T>(normal(rows(c.extent), 4, 2.0F));
     Guarded<T> y(count);
-    const rc_status status = with_shortcut
-                                 ? rc_cpu_calibrated_residual(TypeOf<T>::dtype, a.data(), mu.data(), log_var.data(),
-                                                              shortcut.data(), y.data(), c.extent, c.epsilon, nullptr)
-                                 : rc_cpu_response_calibration(TypeOf<T>::dtype, a.data(), mu.data(), log_var.data(),
-                                                               y.data(), c.extent, c.epsilon, nullptr);
-    ASSERT_EQ(status, RC_OK);
+    const auto operands = operands_of(a.data(), mu.data(), log_var.data(), y.data(), c.extent, c.epsilon);
+    ASSERT_EQ(calibrate(operands, with_shortcut, shortcut.data()), RC_OK);
     y.expect_guards_untouched();
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t row = i / static_cast<std::size_t>(c.extent.positions);
@@ -56,7 +62,7 @@ void expect_all_cases(bool with_shortcut) {
       }
       allowed += TypeOf<T>::rounding * std::fabs(exact) + TypeOf<T>::smallest;
       ASSERT_NEAR(static_cast<double>(y[i]), exact, allowed)
-          << c.extent.samples << 'x' << c.extent.channels << 'x' << c.extent.positions << ", element " << i;
+          << c.extent.batch << 'x' << c.extent.channels << 'x' << c.extent.positions << ", element " << i;
     }
   }
 }
@@ -90,12 +96,8 @@ void expect_limits(float epsilon, bool with_shortcut) {
     const std::vector<float> a(37, limit[0]);
     const std::vector<float> shortcut(37, 1.0F);
     std::vector<float> y(37);
-    const rc_extent extent{1, 1, 37};
-    ASSERT_EQ(with_shortcut ? rc_cpu_calibrated_residual(RC_FLOAT32, a.data(), &limit[1], &limit[2], shortcut.data(),
-                                                         y.data(), extent, epsilon, nullptr)
-                            : rc_cpu_response_calibration(RC_FLOAT32, a.data(), &limit[1], &limit[2], y.data(), extent,
-                                                          epsilon, nullptr),
-              RC_OK);
+    const auto operands = operands_of(a.data(), &limit[1], &limit[2], y.data(), {1, 1, 37}, epsilon);
+    ASSERT_EQ(calibrate(operands, with_shortcut, shortcut.data()), RC_OK);
     const float expected = with_shortcut ? detail::relu(limit[3] + 1.0F) : limit[3];
     for (const float found : y) {
       if (std::isnan(expected)) {
@@ -123,7 +125,7 @@ TEST_F(Calibrated, StandardDeviationWithinTwoUlp) {
 }
 
 TEST_F(Calibrated, ThreadsDoNotChangeIt) {
-  const rc_extent extent{3, 7, 5000};
+  const Extent extent{3, 7, 5000};
   const std::vector<float> a = normal(elements(extent), 5);
   const std::vector<float> shortcut = normal(elements(extent), 6);
   const std::vector<float> mu = normal(rows(extent), 7);
@@ -131,12 +133,10 @@ TEST_F(Calibrated, ThreadsDoNotChangeIt) {
   std::vector<float> alone(a.size());
   Guarded<float> shared(a.size());
   Pool pool;
-  ASSERT_EQ(rc_cpu_calibrated_residual(RC_FLOAT32, a.data(), mu.data(), log_var.data(), shortcut.data(), alone.data(),
-                                       extent, 1e-5F, nullptr),
-            RC_OK);
-  ASSERT_EQ(rc_cpu_calibrated_residual(RC_FLOAT32, a.data(), mu.data(), log_var.data(), shortcut.data(), shared.data(),
-                                       extent, 1e-5F, pool.get()),
-            RC_OK);
+  auto operands = operands_of(a.data(), mu.data(), log_var.data(), alone.data(), extent, 1e-5F);
+  ASSERT_EQ(rc_cpu_calibrated_residual(&operands, shortcut.data(), nullptr), RC_OK);
+  operands.y = shared.data();
+  ASSERT_EQ(rc_cpu_calibrated_residual(&operands, shortcut.data(), pool.get()), RC_OK);
   EXPECT_EQ(pool.tasks(), 7U);
   shared.expect_guards_untouched();
   for (std::size_t i = 0; i < a.size(); ++i) {

@@ -21,7 +21,7 @@ TEST_F(Gclu, WholeRangeWithinFourUlp) {
   }
   for (const rc_approximation form : kForms) {
     Guarded<float> y(x.size());
-    ASSERT_EQ(rc_cpu_gclu(RC_FLOAT32, form, x.data(), y.data(), static_cast<int64_t>(x.size()), nullptr), RC_OK);
+    ASSERT_EQ(rc_cpu_gclu(x.data(), y.data(), static_cast<int64_t>(x.size()), RC_FLOAT32, form, nullptr), RC_OK);
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double exact = reference::gclu(static_cast<double>(x[i]), form);
       const auto found = static_cast<double>(y[i]);
@@ -41,7 +41,7 @@ void expect_every_size() {
     for (const rc_approximation form : kForms) {
       Guarded<T> y(count);
       const auto size = static_cast<int64_t>(count);
-      ASSERT_EQ(rc_cpu_gclu(TypeOf<T>::dtype, form, x.data() + 1, y.data(), size, nullptr), RC_OK);
+      ASSERT_EQ(rc_cpu_gclu(x.data() + 1, y.data(), size, TypeOf<T>::type, form, nullptr), RC_OK);
       y.expect_guards_untouched();
       for (std::size_t i = 0; i < count; ++i) {
         const double exact = reference::gclu(static_cast<double>(read[i + 1]), form);
@@ -67,7 +67,7 @@ void expect_limits() {
       many.push_back(x[i % x.size()]);
     }
     Guarded<T> y(many.size());
-    ASSERT_EQ(rc_cpu_gclu(TypeOf<T>::dtype, form, many.data(), y.data(), static_cast<int64_t>(many.size()), nullptr),
+    ASSERT_EQ(rc_cpu_gclu(many.data(), y.data(), static_cast<int64_t>(many.size()), TypeOf<T>::type, form, nullptr),
               RC_OK);
     for (std::size_t i = 0; i < many.size(); ++i) {
       const float read = load(many[i]);
@@ -91,9 +91,9 @@ TEST_F(Gclu, ThreadsAndPlaceDoNotChangeIt) {
   Guarded<float> shared(x.size());
   const auto size = static_cast<int64_t>(x.size());
   Pool pool;
-  ASSERT_EQ(rc_cpu_gclu(RC_FLOAT32, RC_NONE, x.data(), alone.data(), size, nullptr), RC_OK);
-  ASSERT_EQ(rc_cpu_gclu(RC_FLOAT32, RC_NONE, in_place.data(), in_place.data(), size, nullptr), RC_OK);
-  ASSERT_EQ(rc_cpu_gclu(RC_FLOAT32, RC_NONE, x.data(), shared.data(), size, pool.get()), RC_OK);
+  ASSERT_EQ(rc_cpu_gclu(x.data(), alone.data(), size, RC_FLOAT32, RC_NONE, nullptr), RC_OK);
+  ASSERT_EQ(rc_cpu_gclu(in_place.data(), in_place.data(), size, RC_FLOAT32, RC_NONE, nullptr), RC_OK);
+  ASSERT_EQ(rc_cpu_gclu(x.data(), shared.data(), size, RC_FLOAT32, RC_NONE, pool.get()), RC_OK);
   EXPECT_GT(pool.tasks(), 3U);
   shared.expect_guards_untouched();
   EXPECT_EQ(alone, in_place);

@@ -11,7 +11,7 @@ namespace {
 class CalibratedTail : public CpuTest {};
 
 struct Case {
-  rc_extent extent;
+  Extent extent;
   int64_t hidden;
   int64_t block = 1;
 };
@@ -53,19 +53,23 @@ void expect_cases(const Case (&cases)[kCount], Pool* pool) {
   for (const Case& c : cases) {
     const auto channels = static_cast<std::size_t>(c.extent.channels);
     const auto positions = static_cast<std::size_t>(c.extent.positions);
-    const std::size_t count = product(c.extent.samples, c.extent.channels) * positions;
+    const std::size_t count = product(c.extent.batch, c.extent.channels) * positions;
     const std::vector<T> a = stored<T>(normal(count, 11, 2.0F));
     const std::vector<T> shortcut = stored<T>(normal(count, 12));
     const std::vector<T> w1 = stored<T>(normal(product(c.hidden, c.extent.channels), 13));
     const std::vector<T> b1 = stored<T>(normal(static_cast<std::size_t>(c.hidden), 14));
     const std::vector<T> w2 = stored<T>(normal(product(2 * c.extent.channels, c.hidden), 15, 0.5F));
     const std::vector<T> b2 = stored<T>(normal(2 * channels, 16, 0.5F));
-    Guarded<float> workspace(rc_cpu_calibrated_tail_workspace(c.extent, c.hidden));
+    const std::vector<T> laid_out = blocked(a, c);
+    const std::vector<T> other_laid_out = blocked(shortcut, c);
+    Guarded<float> workspace(rc_cpu_calibrated_tail_workspace(c.extent.batch, c.extent.channels, c.hidden) /
+                             sizeof(float));
     Guarded<T> y(count);
-    ASSERT_EQ(rc_cpu_calibrated_tail(TypeOf<T>::dtype, blocked(a, c).data(), blocked(shortcut, c).data(),
-                                     {w1.data(), b1.data(), w2.data(), b2.data(), c.hidden}, y.data(), c.extent,
-                                     c.block, kEpsilon, workspace.data(), pool == nullptr ? nullptr : pool->get()),
-              RC_OK);
+    const rc_tail operands = {
+        laid_out.data(), other_laid_out.data(), w1.data(),      b1.data(),         w2.data(),          b2.data(),
+        y.data(),        workspace.data(),      c.extent.batch, c.extent.channels, c.extent.positions, c.hidden,
+        kEpsilon,        TypeOf<T>::type};
+    ASSERT_EQ(rc_cpu_calibrated_tail(&operands, c.block, pool == nullptr ? nullptr : pool->get()), RC_OK);
     y.expect_guards_untouched();
     workspace.expect_guards_untouched();
     const std::vector<float> read = loaded(a);
@@ -88,7 +92,7 @@ void expect_cases(const Case (&cases)[kCount], Pool* pool) {
       const double allowed =
           4e-6 * (std::fabs(response) + std::fabs(other)) + TypeOf<T>::rounding * exact + TypeOf<T>::smallest;
       ASSERT_NEAR(static_cast<double>(y[place(i, c)]), exact, allowed)
-          << c.extent.samples << 'x' << c.extent.channels << 'x' << c.extent.positions << ", blocks of " << c.block
+          << c.extent.batch << 'x' << c.extent.channels << 'x' << c.extent.positions << ", blocks of " << c.block
           << ", element " << i;
     }
   }

@@ -14,18 +14,18 @@ alignas(16) unsigned char memory[256];
 
 std::string message() { return rc_cuda_last_error(); }
 
-rc_cuda_calibration calibration() { return {memory, memory, memory, memory, 1, 1, 1, 1e-5F, RC_FLOAT32}; }
+rc_calibration calibration() { return {memory, memory, memory, memory, 1, 1, 1, 1e-5F, RC_FLOAT32}; }
 
-rc_cuda_tail tail() {
+rc_tail tail() {
   return {memory, memory, memory, memory, memory, memory, memory, memory, 1, 1, 1, 1, 1e-5F, RC_FLOAT32};
 }
 
 TEST(Interface, EmptyTensorsNeedNoMemoryAndNoDevice) {
   EXPECT_EQ(rc_cuda_gclu(nullptr, nullptr, 0, RC_FLOAT16, RC_TANH, nullptr), RC_OK);
-  rc_cuda_calibration operands = {nullptr, nullptr, nullptr, nullptr, 0, 3, 5, 1e-5F, RC_FLOAT32};
+  rc_calibration operands = {nullptr, nullptr, nullptr, nullptr, 0, 3, 5, 1e-5F, RC_FLOAT32};
   EXPECT_EQ(rc_cuda_response_calibration(&operands, nullptr), RC_OK);
   EXPECT_EQ(rc_cuda_calibrated_residual(&operands, nullptr, nullptr), RC_OK);
-  rc_cuda_tail all = {};
+  rc_tail all = {};
   all.channels = 4;
   all.epsilon = 1e-5F;
   EXPECT_EQ(rc_cuda_calibrated_tail(&all, nullptr), RC_OK);
@@ -39,7 +39,7 @@ TEST(Interface, RefusesNullMisplacedAndNegative) {
   EXPECT_EQ(rc_cuda_gclu(memory, memory, -1, RC_FLOAT16, RC_NONE, nullptr), RC_INVALID_ARGUMENT);
   EXPECT_EQ(rc_cuda_response_calibration(nullptr, nullptr), RC_INVALID_ARGUMENT);
   EXPECT_EQ(rc_cuda_calibrated_tail(nullptr, nullptr), RC_INVALID_ARGUMENT);
-  rc_cuda_calibration operands = calibration();
+  rc_calibration operands = calibration();
   EXPECT_EQ(rc_cuda_calibrated_residual(&operands, nullptr, nullptr), RC_INVALID_ARGUMENT);
   EXPECT_EQ(message(), "Shortcut is null");
   operands.mu = nullptr;
@@ -48,7 +48,7 @@ TEST(Interface, RefusesNullMisplacedAndNegative) {
 }
 
 TEST(Interface, RefusesSizesBeyondMemoryWithoutOverflow) {
-  rc_cuda_calibration operands = calibration();
+  rc_calibration operands = calibration();
   operands.batch = operands.channels = operands.positions = std::int64_t{1} << 32;
   EXPECT_EQ(rc_cuda_response_calibration(&operands, nullptr), RC_INVALID_ARGUMENT);
   operands.batch = -1;
@@ -58,7 +58,7 @@ TEST(Interface, RefusesSizesBeyondMemoryWithoutOverflow) {
 }
 
 TEST(Interface, RefusesUnknownEnumerators) {
-  EXPECT_EQ(rc_cuda_gclu(memory, memory, 1, static_cast<rc_dtype>(3), RC_NONE, nullptr), RC_INVALID_ARGUMENT);
+  EXPECT_EQ(rc_cuda_gclu(memory, memory, 1, static_cast<rc_type>(3), RC_NONE, nullptr), RC_INVALID_ARGUMENT);
   EXPECT_EQ(rc_cuda_gclu(memory, memory, 1, RC_FLOAT32, static_cast<rc_approximation>(3), nullptr),
             RC_INVALID_ARGUMENT);
 }
@@ -66,17 +66,17 @@ TEST(Interface, RefusesUnknownEnumerators) {
 TEST(Interface, RefusesEpsilonsThatAreNotPositive) {
   for (const float epsilon :
        {0.0F, -1.0F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
-    rc_cuda_calibration operands = calibration();
+    rc_calibration operands = calibration();
     operands.epsilon = epsilon;
     EXPECT_EQ(rc_cuda_response_calibration(&operands, nullptr), RC_INVALID_ARGUMENT) << epsilon;
-    rc_cuda_tail all = tail();
+    rc_tail all = tail();
     all.epsilon = epsilon;
     EXPECT_EQ(rc_cuda_calibrated_tail(&all, nullptr), RC_INVALID_ARGUMENT) << epsilon;
   }
 }
 
 TEST(Interface, RefusesTailsThatCannotBe) {
-  rc_cuda_tail all = tail();
+  rc_tail all = tail();
   all.hidden = 0;
   EXPECT_EQ(rc_cuda_calibrated_tail(&all, nullptr), RC_INVALID_ARGUMENT);
   all = tail();
@@ -104,8 +104,8 @@ TEST(Interface, WithoutADeviceTheRuntimesWordsComeBack) {
     GTEST_SKIP() << "there is a device";
   }
   static_cast<void>(cudaGetLastError());
-  rc_cuda_calibration operands = calibration();
-  rc_cuda_tail all = tail();
+  rc_calibration operands = calibration();
+  rc_tail all = tail();
   EXPECT_EQ(rc_cuda_gclu(memory, memory, 8, RC_FLOAT16, RC_NONE, nullptr), RC_CUDA_ERROR);
   EXPECT_NE(message().find("GCLU: "), std::string::npos) << message();
   EXPECT_EQ(rc_cuda_response_calibration(&operands, nullptr), RC_CUDA_ERROR);

@@ -12,9 +12,9 @@ namespace rc::test {
 namespace {
 
 template <typename T>
-constexpr rc_dtype kType = std::is_same_v<T, float>    ? RC_FLOAT32
-                           : std::is_same_v<T, __half> ? RC_FLOAT16
-                                                       : RC_BFLOAT16;
+constexpr rc_type kType = std::is_same_v<T, float>    ? RC_FLOAT32
+                          : std::is_same_v<T, __half> ? RC_FLOAT16
+                                                      : RC_BFLOAT16;
 
 std::vector<std::string> launched_kernels() {
   std::vector<std::string> names;
@@ -34,13 +34,13 @@ class Launched : public ::testing::Test {
   static rc_status tail(Operands<T>& operands) {
     const Shape& shape = operands.shape;
     std::vector<float> workspace(rc_cuda_calibrated_tail_workspace(shape.batch, shape.channels) / sizeof(float), NAN);
-    const rc_cuda_tail call = {operands.a.data(),  operands.shortcut.data(),
-                               operands.w1.data(), operands.b1.data(),
-                               operands.w2.data(), operands.b2.data(),
-                               operands.y.data(),  workspace.data(),
-                               shape.batch,        shape.channels,
-                               shape.positions,    shape.hidden,
-                               kEpsilon,           kType<T>};
+    const rc_tail call = {operands.a.data(),  operands.shortcut.data(),
+                          operands.w1.data(), operands.b1.data(),
+                          operands.w2.data(), operands.b2.data(),
+                          operands.y.data(),  workspace.data(),
+                          shape.batch,        shape.channels,
+                          shape.positions,    shape.hidden,
+                          kEpsilon,           kType<T>};
     return rc_cuda_calibrated_tail(&call, kStream);
   }
 };
@@ -74,8 +74,8 @@ TYPED_TEST(Launched, Calibrations) {
   shortcut.fill_normal(2, 2.0);
   mu.fill_normal(3, 1.0);
   log_var.fill_normal(4, 2.0);
-  rc_cuda_calibration call = {a.data(),  mu.data(),  log_var.data(), plain.data(),    kBatch,
-                              kChannels, kPositions, kEpsilon,       kType<TypeParam>};
+  rc_calibration call = {a.data(),  mu.data(),  log_var.data(), plain.data(),    kBatch,
+                         kChannels, kPositions, kEpsilon,       kType<TypeParam>};
   ASSERT_EQ(rc_cuda_response_calibration(&call, kStream), RC_OK);
   call.y = residual.data();
   ASSERT_EQ(rc_cuda_calibrated_residual(&call, shortcut.data(), kStream), RC_OK);

@@ -93,19 +93,19 @@ TEST_F(Building, ShapesThatCannotBeAreRefusedInWords) {
     const char* words;
   };
   const Wrong wrongs[] = {
-      {1, 0, {16}, "A has 1 dimensions"},
-      {1, 1, {-1, 16, 1, 1}, "Mu has 4 dimensions; it must have 2"},
-      {1, 2, {-1, 17}, "channels of LogVar is 17; it must be 16"},
-      {2, 3, {-1, 16, 32}, "Shortcut has 3 dimensions"},
-      {2, 3, {-1, 16, 32, 33}, "Shortcut's dimension 3 is 33"},
-      {3, 1, {-1, 8, 32, 32}, "Shortcut's dimension 1 is 8"},
-      {3, 2, {4, 15}, "columns of W1 is 15"},
-      {3, 2, {4}, "W1 has 1 dimensions"},
-      {3, 3, {5}, "length of B1 is 5; it must be 4"},
-      {3, 4, {16, 4}, "rows of W2 is 16; it must be 32"},
-      {3, 4, {32, 5}, "columns of W2 is 5; it must be 4"},
-      {3, 5, {16}, "length of B2 is 16"},
-      {3, 5, {32, 1}, "B2 has 2 dimensions"},
+      {1, 0, {16}, "A has shape (16); it needs at least two dimensions"},
+      {1, 1, {-1, 16, 1, 1}, "Mu has shape (?, 16, 1, 1) where A's shape asks for (?, 16)"},
+      {1, 2, {-1, 17}, "LogVar has shape (?, 17) where A's shape asks for (?, 16)"},
+      {2, 3, {-1, 16, 32}, "Shortcut has shape (?, 16, 32) where A's shape asks for (?, 16, 32, 32)"},
+      {2, 3, {-1, 16, 32, 33}, "Shortcut has shape (?, 16, 32, 33)"},
+      {3, 1, {-1, 8, 32, 32}, "Shortcut has shape (?, 8, 32, 32)"},
+      {3, 2, {4, 15}, "W1 has shape (4, 15) where A's shape asks for (4, 16)"},
+      {3, 2, {4}, "W1 has shape (4) where A's shape asks for (4, 16)"},
+      {3, 3, {5}, "B1 has shape (5) where A's shape asks for (4)"},
+      {3, 4, {16, 4}, "W2 has shape (16, 4) where A's shape asks for (32, 4)"},
+      {3, 4, {32, 5}, "W2 has shape (32, 5)"},
+      {3, 5, {16}, "B2 has shape (16) where A's shape asks for (32)"},
+      {3, 5, {32, 1}, "B2 has shape (32, 1)"},
   };
   for (const Wrong& wrong : wrongs) {
     const Operator& op = kOperators[wrong.op];
