@@ -119,25 +119,24 @@ class SwinTransformer(nn.Module):
         drop: float = 0.1,
     ) -> None:
         super().__init__()
-        make_activation = activation_of(num_classes, activation, in_channels, image_size)
+        act = activation_of(num_classes, activation, in_channels, image_size)
         self.embedding = PatchEmbedding(in_channels, dim, image_size)
         self.embedding_norm = nn.LayerNorm(dim)
         self.stages = nn.Sequential()
-        size, drops = image_size // self.embedding.patch_size, iter(torch.linspace(0, drop, sum(depths)).tolist())
+        size = image_size // self.embedding.patch_size
+        drops = iter(drop * index / max(sum(depths) - 1, 1) for index in range(sum(depths)))
         for index, depth in enumerate(depths):
             stage = nn.Sequential()
             if index:
                 stage.append(PatchMerging(dim))
-                size, dim = size // 2, 2 * dim
+                size, dim, heads = size // 2, 2 * dim, 2 * heads
             side = min(window, size)
             if size * 2**index * self.embedding.patch_size != image_size or size % side:
-                raise ValueError(
-                    f"image_size ({image_size}) cannot be cut into windows in each of {len(depths)} stages"
-                )
+                raise ValueError(f"image_size ({image_size}) cannot be cut into windows in all {len(depths)} stages")
             for position in range(depth):
                 shift = side // 2 if position % 2 and size > side else 0
-                attention = WindowAttention(dim, heads * 2**index, size, side, shift)
-                stage.append(Block(dim, attention, make_activation, epsilon=1e-5, drop=next(drops)))
+                attention = WindowAttention(dim, heads, size, side, shift)
+                stage.append(Block(dim, attention, act, epsilon=1e-5, drop=next(drops)))
             self.stages.append(stage)
         self.norm = nn.LayerNorm(dim)
         self.classifier = nn.Linear(dim, num_classes)
