@@ -95,4 +95,4 @@ def _pooled(name: str, arguments: tuple[Any, ...], result: Tensor) -> int:
     """Return how many values one output of a pooling operator averages."""
     if name == "avg_pool2d":
         return math.prod(arguments[1]) if len(arguments[1]) == 2 else arguments[1][0] ** 2
-    return int(arguments[0].numel() // max(result.numel(), 1))
+    return max(1, int(arguments[0].numel() // max(result.numel(), 1)))  # an adaptive pool may repeat what it is given
