@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rc_training.blocks import ACTIVATIONS
 from rc_training.cait import ClassAttention, TalkingHeadsAttention
-from rc_training.models import create
+from rc_training.models import ARCHITECTURES, FIXED_SIZE, create
 from rc_training.swin import PatchMerging, WindowAttention
 from rc_training.transformers import Attention, Residual
 
@@ -26,7 +26,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "swin_tiny": {"dim": 12, "depths": (2, 2, 2)},
     "cait_xxs": {"dim": 32, "depth": 2},
 }
-TRANSFORMERS = ("vit_tiny", "swin_tiny", "cait_xxs")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ def test_learns_with_every_activation(name: str, activation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "activations"), [("alexnet", 7), ("vgg16_bn", 15), *zip(TRANSFORMERS, (12, 12, 26), strict=True)]
+    ("name", "activations"), [("alexnet", 7), ("vgg16_bn", 15), *zip(FIXED_SIZE, (12, 12, 26), strict=True)]
 )
 def test_number_of_activations(name: str, activations: int) -> None:
     with torch.device("meta"):
@@ -195,12 +194,22 @@ def test_stochastic_depth() -> None:
     assert rates[::2] == rates[1::2] == pytest.approx([0.1 * i / 11 for i in range(12)])
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("name", FIXED_SIZE)
 def test_wrong_image_sizes(name: str) -> None:
     with pytest.raises(ValueError, match="images must be 32x32, not 28x28"):
         create(name, **SMALL[name])(torch.randn(1, 3, 28, 28))
     with pytest.raises(ValueError, match=r"image_size \(30\) must be a multiple of the patches' size, 4"):
         create(name, image_size=30)
+
+
+def test_networks_of_a_fixed_size_are_those_that_take_one() -> None:
+    for name in ARCHITECTURES:
+        with torch.device("meta"):
+            if name in FIXED_SIZE:
+                assert create(name, image_size=64)(torch.empty(1, 3, 64, 64)).shape == (1, 10)
+            else:
+                with pytest.raises(TypeError, match="image_size"):
+                    create(name, image_size=64)
 
 
 def test_wrong_arguments() -> None:

@@ -28,6 +28,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "swin_tiny": SwinTransformer,
     "cait_xxs": CaiT,
 }
+# These take images of one size, their argument `image_size` (32 by default); the others take images of any size.
+FIXED_SIZE = ("vit_tiny", "swin_tiny", "cait_xxs")
 
 
 def create(name: str, num_classes: int = 10, activation: str = "relu", **options: Any) -> nn.Module:
@@ -39,7 +41,7 @@ def create(name: str, num_classes: int = 10, activation: str = "relu", **options
         num_classes: outputs.
         activation: a name of `ACTIVATIONS`.
         options: further arguments of its factory: `in_channels` for all, `reduction`, `head`, `shortcut` and
-            `integration` for residual networks (see `residual_network`), `image_size` for transformers.
+            `integration` for residual networks (see `residual_network`), `image_size` for those of `FIXED_SIZE`.
 
     Raises:
         ValueError: unknown name, or an argument out of its range.
