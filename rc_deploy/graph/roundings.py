@@ -46,7 +46,8 @@ def roundings(model: ModelProto) -> list[Rounding]:
     Raises:
         InputError: a shape that is needed cannot be inferred.
     """
-    inferred = onnx_ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    # Data propagation: PyTorch's exporter computes the shapes within attention from those of its operands.
+    inferred = onnx_ir.from_proto(onnx.shape_inference.infer_shapes(model, data_prop=True))
     RemoveUnusedNodesPass()(inferred)
     graph = onnx_ir.to_proto(inferred).graph
     shapes = _shapes(graph)

@@ -87,6 +87,7 @@ def test_every_kind_exports(
     name: str, arguments: dict[str, Any], size: int, nodes: dict[str, int], tmp_path: Path
 ) -> None:
     model, made = exported(name, arguments, size, tmp_path)
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert Counter(node.op_type for node in bodies.rc_nodes(model)) == nodes
     # Tolerances read the same sums off the file as off the network.
     read, seen = roundings(model), traced(made, (3, size, size))

@@ -123,6 +123,6 @@ class CaiT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, num_classes) for normalised images (N, C, image_size, image_size)."""
         patches = self.blocks(self.embedding(x).flatten(2).transpose(1, 2) + self.positions)
-        tokens = torch.cat([self.token.expand(len(x), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), patches], dim=1)
         logits: Tensor = self.classifier(self.norm(self.class_blocks(tokens)[:, 0]))
         return logits

@@ -59,13 +59,13 @@ class WindowAttention(Attention):
     def windows(self, x: Tensor) -> Tensor:
         """Return (N, windows, L, D) for x (N, S, S, D)."""
         side = x.shape[1] // self.window
-        x = x.reshape(len(x), side, self.window, side, self.window, x.shape[3])
+        x = x.reshape(x.shape[0], side, self.window, side, self.window, x.shape[3])
         return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
     def map(self, x: Tensor) -> Tensor:
         """Return (N, S, S, D) for x (N, windows, L, D)."""
         side = math.isqrt(x.shape[1])
-        x = x.reshape(len(x), side, side, self.window, self.window, x.shape[3])
+        x = x.reshape(x.shape[0], side, side, self.window, self.window, x.shape[3])
         return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
@@ -80,7 +80,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, S / 2, S / 2, 2 D) for x (N, S, S, D)."""
         size = x.shape[1] // 2
-        x = x.reshape(len(x), size, 2, size, 2, x.shape[3])
+        x = x.reshape(x.shape[0], size, 2, size, 2, x.shape[3])
         merged: Tensor = self.reduction(self.norm(x.permute(0, 1, 3, 4, 2, 5).flatten(3)))
         return merged
 

@@ -149,7 +149,7 @@ class Residual(nn.Module):
         if self.scale is not None:
             branch = self.scale * branch
         if self.training and self.drop:
-            kept = torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device) >= self.drop
+            kept = torch.rand(x.shape[0], *[1] * (x.dim() - 1), device=x.device) >= self.drop
             branch = branch * kept / (1 - self.drop)
         return x + branch
 
@@ -210,6 +210,6 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, num_classes) for normalised images (N, C, image_size, image_size)."""
         patches = self.embedding(x).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.token.expand(len(x), -1, -1), patches], dim=1) + self.positions
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), patches], dim=1) + self.positions
         logits: Tensor = self.classifier(self.norm(self.blocks(tokens)[:, 0]))
         return logits
