@@ -85,9 +85,9 @@ def _rounding(namespace: str, name: str, arguments: tuple[Any, ...], result: Any
     if name == "_softmax":
         return Rounding(arguments[0].shape[arguments[1]], SOFTMAX_ARITHMETIC, stores=1)
     if name.startswith("_scaled_dot_product"):
-        # Scores of queries and keys, scaled; softmax; the sum of the values so weighted.
+        # Queries and keys, scaled; their products; softmax; the products with values: 2 + 2 + 1 + 2 tensors in a graph.
         features, tokens = arguments[0].shape[-1], arguments[1].shape[-2]
-        return Rounding(features + 2 * tokens, 1 + SOFTMAX_ARITHMETIC, stores=6)
+        return Rounding(features + 2 * tokens, 2 + SOFTMAX_ARITHMETIC, stores=7)
     return Rounding(arithmetic=1, stores=1)
 
 
