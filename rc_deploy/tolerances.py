@@ -50,6 +50,9 @@ SMALLEST = {"float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133, "f
 # z = (a - mu) / (exp(log_var / 2) + epsilon) in place of x: exp 2, sum 1, difference 1, quotient 1 more.
 GCLU_ARITHMETIC = 6
 RC_ARITHMETIC = 8
+# Beside the sums: difference from the mean, square root, quotient, scale and shift; exponential and quotient.
+LAYER_NORM_ARITHMETIC = 5
+SOFTMAX_ARITHMETIC = 2
 
 
 def operator_bound(dtype: str, arithmetic: int, argument: Any, result: Any) -> Any:

@@ -11,15 +11,21 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from rc_deploy.errors import InputError
 from rc_deploy.schema import CALIBRATED_RESIDUAL, CALIBRATED_TAIL, DOMAIN, GCLU, RESPONSE_CALIBRATION
-from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, Rounding
+from rc_deploy.tolerances import (
+    GCLU_ARITHMETIC,
+    LAYER_NORM_ARITHMETIC,
+    RC_ARITHMETIC,
+    SOFTMAX_ARITHMETIC,
+    Rounding,
+)
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
 # Operators that only move or select values: they do not round.
 EXACT = {
-    "Abs", "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Max", "MaxPool",
-    "Min", "Neg", "Relu", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "Abs", "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherND", "Identity",
+    "Max", "MaxPool", "Min", "Neg", "Relu", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 POOLING = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
 _ARITHMETIC = {
@@ -40,7 +46,8 @@ def roundings(model: ModelProto) -> list[Rounding]:
     Raises:
         InputError: a shape that is needed cannot be inferred.
     """
-    inferred = onnx_ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    # Data propagation: PyTorch's exporter computes the shapes within attention from those of its operands.
+    inferred = onnx_ir.from_proto(onnx.shape_inference.infer_shapes(model, data_prop=True))
     RemoveUnusedNodesPass()(inferred)
     graph = onnx_ir.to_proto(inferred).graph
     shapes = _shapes(graph)
@@ -59,6 +66,11 @@ def _rounding(node: NodeProto, shapes: dict[str, list[int]]) -> Rounding:
         return Rounding(reduction=_reduction(node, shapes), stores=2)
     if node.op_type in POOLING:
         return Rounding(reduction=_pooled(node, shapes), stores=1)
+    if node.op_type == "LayerNormalization":
+        return Rounding(2 * math.prod(shapes[node.input[1]]), LAYER_NORM_ARITHMETIC, stores=1)
+    if node.op_type == "Softmax":
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
+        return Rounding(_known(shapes, node.input[0])[axis], SOFTMAX_ARITHMETIC, stores=1)
     return Rounding(arithmetic=1, stores=1)
 
 

@@ -44,26 +44,39 @@ class ResponseCalibration(nn.Module):
     The statistics come from the sample itself: g = mean of a over positions (N, C), h = squeeze(g) (N, C / r),
     mu = mean(h), log_var = log_var(h). It adds 3 C^2 / r + (2 + 1 / r) C parameters.
 
+    The other rows of Table 4: with no reduction mu and log_var come straight from g ("2 FC"), which adds 2 C^2 + 2 C
+    parameters; an activation may follow the squeezing Linear ("3 FC", ReLU or Sigmoid).
+
     Args:
         channels: C.
-        reduction: r; C must be a multiple of it.
+        reduction: r; C must be a multiple of it. None leaves the squeezing Linear out.
         epsilon: added to the standard deviation.
+        activation: applied to h; None for the paper's choice, nothing.
 
     Raises:
-        ValueError: `channels` is not a multiple of `reduction`.
+        ValueError: `channels` is not a multiple of `reduction`, or an `activation` without a `reduction`.
     """
 
-    def __init__(self, channels: int, reduction: int, epsilon: float = DEFAULT_EPSILON) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None,
+        epsilon: float = DEFAULT_EPSILON,
+        activation: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        if channels % reduction:
+        if reduction is None and activation is not None:
+            raise ValueError("an activation follows the squeezing Linear, which reduction None leaves out")
+        if reduction is not None and channels % reduction:
             raise ValueError(f"channels ({channels}) must be a multiple of reduction ({reduction})")
-        hidden = channels // reduction
-        self.squeeze = nn.Linear(channels, hidden)
+        hidden = channels if reduction is None else channels // reduction
+        self.squeeze = nn.Identity() if reduction is None else nn.Linear(channels, hidden)
+        self.activation = nn.Identity() if activation is None else activation
         self.mean = nn.Linear(hidden, channels)
         self.log_var = nn.Linear(hidden, channels)
         self.epsilon = epsilon
 
     def forward(self, a: Tensor) -> Tensor:
         """Return a + RC(a), of the shape and type of a, (N, C, H, W)."""
-        hidden = self.squeeze(a.mean(dim=(2, 3)))
+        hidden = self.activation(self.squeeze(a.mean(dim=(2, 3))))
         return functional.response_calibration(a, self.mean(hidden), self.log_var(hidden), self.epsilon)

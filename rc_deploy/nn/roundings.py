@@ -13,7 +13,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rc_deploy.schema import DOMAIN
-from rc_deploy.tolerances import GCLU_ARITHMETIC, RC_ARITHMETIC, Rounding
+from rc_deploy.tolerances import (
+    GCLU_ARITHMETIC,
+    LAYER_NORM_ARITHMETIC,
+    RC_ARITHMETIC,
+    SOFTMAX_ARITHMETIC,
+    Rounding,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,8 +27,8 @@ if TYPE_CHECKING:
 # Operators that only move, select or make values: they do not round.
 EXACT = {
     "abs", "cat", "clone", "constant_pad_nd", "copy_", "detach", "empty", "expand", "flatten", "full", "hardtanh",
-    "max_pool2d_with_indices", "neg", "ones", "permute", "relu", "relu_", "select", "slice", "split", "squeeze", "t",
-    "transpose", "unsqueeze", "view", "_unsafe_view", "zeros",
+    "index", "max_pool2d_with_indices", "neg", "ones", "permute", "relu", "relu_", "roll", "select", "slice", "split",
+    "squeeze", "t", "transpose", "unsqueeze", "view", "_unsafe_view", "zeros",
 }  # fmt: skip
 POOLING = {"mean", "avg_pool2d", "_adaptive_avg_pool2d", "sum"}
 # Names under which PyTorch normalises in evaluation mode. Export folds it into the convolution before it, whose
@@ -74,6 +80,14 @@ def _rounding(namespace: str, name: str, arguments: tuple[Any, ...], result: Any
         return Rounding(reduction=_pooled(name, arguments, result), stores=1)
     if name in NORMALISATION:
         return Rounding(arithmetic=2)
+    if name == "native_layer_norm":
+        return Rounding(2 * math.prod(arguments[1]), LAYER_NORM_ARITHMETIC, stores=1)
+    if name == "_softmax":
+        return Rounding(arguments[0].shape[arguments[1]], SOFTMAX_ARITHMETIC, stores=1)
+    if name.startswith("_scaled_dot_product"):
+        # Queries and keys, scaled; their products; softmax; the products with values: 2 + 2 + 1 + 2 tensors in a graph.
+        features, tokens = arguments[0].shape[-1], arguments[1].shape[-2]
+        return Rounding(features + 2 * tokens, 2 + SOFTMAX_ARITHMETIC, stores=7)
     return Rounding(arithmetic=1, stores=1)
 
 
@@ -81,4 +95,4 @@ def _pooled(name: str, arguments: tuple[Any, ...], result: Tensor) -> int:
     """Return how many values one output of a pooling operator averages."""
     if name == "avg_pool2d":
         return math.prod(arguments[1]) if len(arguments[1]) == 2 else arguments[1][0] ** 2
-    return int(arguments[0].numel() // max(result.numel(), 1))
+    return max(1, int(arguments[0].numel() // max(result.numel(), 1)))  # an adaptive pool may repeat what it is given
