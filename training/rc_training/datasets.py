@@ -78,8 +78,18 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
         images: (N, C, H, W) of pixel values 0 to 255, uint8 or float.
         spec: what the network takes.
     """
-    mean = torch.tensor(spec.mean, device=images.device).view(-1, 1, 1)
-    std = torch.tensor(spec.std, device=images.device).view(-1, 1, 1)
-    # A tensor, not a number: CUDA multiplies by the reciprocal of a number, which rounds differently.
-    largest = torch.tensor(255.0, device=images.device)
-    return (images.float() / largest - mean) / std
+    return Normalisation(spec, images.device)(images)
+
+
+class Normalisation:
+    """`normalise` with its constants on the device, for where nothing may be copied there (a CUDA graph)."""
+
+    def __init__(self, spec: InputSpec, device: torch.device) -> None:
+        self._mean = torch.tensor(spec.mean, device=device).view(-1, 1, 1)
+        self._std = torch.tensor(spec.std, device=device).view(-1, 1, 1)
+        # A tensor, not a number: CUDA multiplies by the reciprocal of a number, which rounds differently.
+        self._largest = torch.tensor(255.0, device=device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return images (N, C, H, W) of pixel values 0 to 255 as `normalise` does."""
+        return (images.float() / self._largest - self._mean) / self._std
