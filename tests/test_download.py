@@ -28,7 +28,11 @@ from rc_deploy.errors import InputError, OutputError, RcDeployError, Unsupported
 FOLDER = "cifar-10-batches-bin"
 ABSOLUTE = "/tmp/rc-deploy-evil"  # noqa: S108 (nothing is to be written there)
 COMMAND = "rc-deploy download cifar10 --data-dir DIR"
-FILES = {"data_batch_1.bin": np.random.default_rng(0).bytes(250_000), "test_batch.bin": b"test" * 500, "batches.meta.txt": b"cat\ndog\n"}
+FILES = {
+    "data_batch_1.bin": np.random.default_rng(0).bytes(250_000),
+    "test_batch.bin": b"test" * 500,
+    "batches.meta.txt": b"cat\ndog\n",
+}
 SIZES: dict[str, int | None] = {"data_batch_1.bin": 250_000, "test_batch.bin": 2_000, "batches.meta.txt": None}
 
 

@@ -7,6 +7,6 @@ them to a network. How each is read stands in a file of its own; `download` brin
 
 from rc_deploy.data.places import DATA_VARIABLE
 from rc_deploy.data.sets import ImageSet, normalise
-from rc_deploy.data.sources import files_of, load
+from rc_deploy.data.sources import RANDOM_IMAGES, files_of, load
 
-__all__ = ["DATA_VARIABLE", "ImageSet", "files_of", "load", "normalise"]
+__all__ = ["DATA_VARIABLE", "RANDOM_IMAGES", "ImageSet", "files_of", "load", "normalise"]

@@ -68,20 +68,24 @@ def load(name: str, split: str, folder: Path | None) -> ImageSet:
     """Load a split of "cifar10" or "cifar100". Raises InputError for missing, short or damaged files."""
     layout = LAYOUTS[name]
     place = _place(name, folder)
+    again = f"Get it again: {places.download_command(name, folder or 'DIR')}"
+    for file, kind in (*((file, f"{name} file") for file in layout.files[split]), (layout.names, "list of classes")):
+        if not (place / file).exists():
+            raise InputError(f"There is no {kind} at {place / file}.", again)
     parts = []
     for file, size in layout.sizes(split).items():
         path = require_file(place / file, f"{name} file")
         if path.stat().st_size != size:
             raise InputError(
                 f"{path} has {path.stat().st_size:,} bytes; {name}'s has {size:,}.",
-                f"It is cut short or another file: {places.download_command(name, folder or 'DIR')} replaces it.",
+                f"It is cut short or another file. {again}",
             )
         parts.append(np.fromfile(path, np.uint8).reshape(-1, layout.label_bytes + PIXELS))
     table = np.concatenate(parts)
     classes = tuple(require_file(place / layout.names, "list of classes").read_text(errors="replace").split())
     labels = table[:, layout.label_bytes - 1].astype(np.int64)
     if labels.max() >= len(classes):
-        raise InputError(f"{place} has label {labels.max()} but {len(classes)} classes.", "Unpack the archive again.")
+        raise InputError(f"{place} has label {labels.max()} but {len(classes)} classes.", f"Move it away. {again}")
     images = np.ascontiguousarray(table[:, layout.label_bytes :]).reshape(-1, 3, 32, 32)
     return ImageSet(images, labels, classes)
 

@@ -185,12 +185,13 @@ def middle(image: Image, height: int, width: int) -> Image:
         resized = (wide, wide * image.height // image.width)
     else:
         resized = (high * image.width // image.height, high)
-    image = image.resize(resized, _bilinear())
+    image = image.resize(resized, bilinear())
     left, top = round((resized[0] - width) / 2), round((resized[1] - height) / 2)
     return image.crop((left, top, left + width, top + height))
 
 
-def _bilinear() -> Any:
+def bilinear() -> Any:
+    """Return Pillow's bilinear filter."""
     return require("PIL.Image", "Reading pictures").Resampling.BILINEAR
 
 

@@ -42,7 +42,7 @@ def load(split: str, folder: Path | None) -> ImageSet:
     except Exception as error:  # noqa: BLE001 (damaged bytes make SciPy's reader fail in any way there is)
         raise InputError(
             f"{path} is not SVHN's: {reason(error)}.",
-            f"It is cut short or another file: {places.download_command('svhn', folder or 'DIR')} replaces it.",
+            f"It is cut short or another file. Get it again: {places.download_command('svhn', folder or 'DIR')}",
         ) from None
     return ImageSet(np.ascontiguousarray(pixels.transpose(3, 2, 0, 1)), digits % 10, tuple("0123456789"))
 
