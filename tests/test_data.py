@@ -28,13 +28,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_official_numbers_of_images() -> None:
-    assert OFFICIAL == {
+    assert {
         "cifar10": {
             "train": {f"data_batch_{index}.bin": 10_000 for index in range(1, 6)},
             "test": {"test_batch.bin": 10_000},
         },
         "cifar100": {"train": {"train.bin": 50_000}, "test": {"test.bin": 10_000}},
-    }
+    } == OFFICIAL
 
 
 def write_cifar10(folder: Path, records: int = RECORDS) -> Path:

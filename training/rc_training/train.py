@@ -18,7 +18,7 @@ from rc_deploy import checkpoint
 from rc_deploy.artefacts import Kind
 from rc_deploy.errors import UnsupportedError
 from rc_deploy.outputs import require_outputs
-from rc_training.augment import augment
+from rc_training.augment import draw, prepare
 from rc_training.datasets import DATASETS, normalise
 from rc_training.models import create
 from rc_training.progress import EpochResult, Meter, Progress
@@ -99,8 +99,8 @@ def train(
                 step, recipe.epochs * epoch_steps, recipe.warmup_epochs * epoch_steps, recipe.learning_rate
             )
             optimizer.param_groups[0]["lr"] = rate
-            pixels = augment(images[batch], recipe.augment, draws)
-            logits = network(normalise(pixels, dataset.input))
+            numbers = draw(recipe.augment, len(batch), draws)
+            logits = network(prepare(images[batch], recipe.augment, numbers, dataset.input))
             loss = F.cross_entropy(logits, labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
