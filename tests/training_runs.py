@@ -25,6 +25,7 @@ from rc_training import state as states
 from rc_training import trainer
 from rc_training.datasets import DATASETS
 from rc_training.options import Existing, RunOptions
+from rc_training.splits import InMemory
 from rc_training.train import train
 from rc_training.trainer import Splits, Trainer
 
@@ -41,11 +42,11 @@ IMAGES = 96
 
 
 def small_splits(name: str, folder: Path | None, place: torch.device) -> Splits:
-    """Stand in for `Splits.load`: noise in the shape of the digits."""
+    """Stand in for `Splits.open`: noise in the shape of the digits."""
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(256, (2, IMAGES, 1, 8, 8), dtype=torch.uint8, generator=draws)
     labels = torch.randint(10, (2, IMAGES), generator=draws)
-    return Splits(DATASETS["digits"].input, (images[0], labels[0]), (images[1], labels[1]))
+    return Splits(DATASETS["digits"].input, InMemory(images[0], labels[0]), InMemory(images[1], labels[1]))
 
 
 def options(folder: Path, existing: Existing = Existing.KEEP) -> RunOptions:
@@ -126,7 +127,7 @@ def kill_and_resume(operation: int, folder: Path, whole: dict[str, torch.Tensor]
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     outcomes: list[dict[str, Any]] = []
-    with patch.object(Splits, "load", small_splits):
+    with patch.object(Splits, "open", small_splits):
         whole = train(RECIPE, options(folder / "whole")).weights
         while not outcomes or not outcomes[-1]["ended"]:
             operation = len(outcomes) + 1

@@ -41,8 +41,6 @@ def test_calibration_equals_float64_reference(dtype: str) -> None:
 @pytest.mark.parametrize("augment", ["affine", ""], ids=["affine", "plain"])
 def test_digits_train_on_cuda(tmp_path: Path, augment: str) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn, which has the digits, is not installed")
-    if augment:
-        pytest.importorskip("kornia", reason="Kornia, which augments on the device, is not installed")
     from rc_training import recipe
     from rc_training.options import RunOptions
     from rc_training.train import train

@@ -51,7 +51,7 @@ class Listener(Reporter):
 def test_training_is_deterministic_where_asked_and_says_what_it_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Splits, "load", staticmethod(small_splits))
+    monkeypatch.setattr(Splits, "open", staticmethod(small_splits))
     seen = []
     evaluate = trainer.evaluate  # type: ignore[attr-defined]
     monkeypatch.setattr(trainer, "evaluate", lambda *a: (seen.append(switches()), evaluate(*a))[1])  # type: ignore[func-returns-value]

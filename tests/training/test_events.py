@@ -28,7 +28,7 @@ class Interrupter(Reporter):
 
 def test_event_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    monkeypatch.setattr(Splits, "load", staticmethod(small_splits))
+    monkeypatch.setattr(Splits, "open", staticmethod(small_splits))
     monkeypatch.setattr(trainer, "REPORT_STEPS", 1)
     run = Run(tmp_path / "run")
     how = replace(options(run.folder), tensorboard=True)

@@ -45,7 +45,7 @@ class Interrupter(Reporter):
 
 @pytest.fixture(autouse=True)
 def small_and_talkative(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Splits, "load", staticmethod(small_splits))
+    monkeypatch.setattr(Splits, "open", staticmethod(small_splits))
     monkeypatch.setattr(trainer, "REPORT_STEPS", 1)
 
 

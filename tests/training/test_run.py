@@ -23,7 +23,7 @@ from training_runs import RECIPE, options, small_splits
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Splits, "load", staticmethod(small_splits))
+    monkeypatch.setattr(Splits, "open", staticmethod(small_splits))
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:

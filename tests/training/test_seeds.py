@@ -48,7 +48,7 @@ def test_seeds_are_read() -> None:
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
-    monkeypatch.setattr(Splits, "load", staticmethod(small_splits))
+    monkeypatch.setattr(Splits, "open", staticmethod(small_splits))
     app = typer.Typer()
     app.command("train")(cli.train)
     return app

@@ -21,6 +21,7 @@ from rc_training.models import create
 from rc_training.options import RunOptions
 from rc_training.progress import Meter, Pace, Progress, Reporter
 from rc_training.schedule import learning_rate
+from rc_training.splits import InMemory
 from rc_training.step import StepResult
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def test_evaluation_covers_every_image_once(size: int, monkeypatch: pytest.Monke
     logits = data.normalise(images.numpy(), dataset.input).reshape(360, 64)[:, :10].astype(np.float64)
     expected = 100 * int((logits.argmax(1) == labels.numpy()).sum()) / 360
     assert 0 < expected < 100
-    found = evaluate(FirstPixels(), images, labels, dataset.input)
+    found = evaluate(FirstPixels(), InMemory(images, labels), dataset.input)
     assert found.accuracy == expected
     log_sums = np.log(np.exp(logits).sum(1))
     assert found.loss == pytest.approx((log_sums - logits[np.arange(360), labels.numpy()]).mean(), rel=1e-5)

@@ -10,38 +10,49 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rc_training.augment import augment
-from rc_training.step import Batch
+from rc_training.augment import draw, prepare
+from rc_training.mix import draw_mix, mix
+from rc_training.step import Batch, Mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Generator, Tensor
 
+    from rc_deploy.specs import InputSpec
     from rc_training.recipe import Recipe
+    from rc_training.splits import Split
 
 
 class Batches:
     """Makes the batches of one epoch after another: `steps` of them, with `images` in all.
 
     Args:
-        images: the training split, (N, C, H, W) uint8.
-        labels: (N,) int64.
-        recipe: what is done with them.
+        split: what to train on.
+        recipe: what is done with it.
+        spec: what the network takes.
         draws: decides everything random; where it stands between two epochs is all there is to remember.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, recipe: Recipe, draws: Generator) -> None:
-        self._images, self._labels, self._recipe, self.draws = images, labels, recipe, draws
-        self.images = len(images)
+    def __init__(self, split: Split, recipe: Recipe, spec: InputSpec, draws: Generator) -> None:
+        self._split, self._recipe, self._spec, self.draws = split, recipe, spec, draws
+        self.images = len(split)
         self.steps = -(-self.images // recipe.batch_size)
 
     def epoch(self) -> Iterator[Batch]:
         """Yield each image once, in a new order."""
         order = torch.randperm(self.images, generator=self.draws)
-        for chosen in torch.split(order.to(self._labels.device), self._recipe.batch_size):
-            yield self._batch(chosen)
+        seed = int(torch.randint(2**62, (), generator=self.draws))
+        for images, labels in self._split.batches(order, self._recipe.batch_size, seed=seed):
+            yield self._batch(images, labels)
 
-    def _batch(self, chosen: Tensor) -> Batch:
-        pixels = augment(self._images[chosen], self._recipe.augment, self.draws)
-        return Batch(pixels, self._labels[chosen])
+    def _batch(self, images: Tensor, labels: Tensor) -> Batch:
+        recipe = self._recipe
+        numbers = draw(recipe.augment, len(images), self.draws)
+        prepared = prepare(images, recipe.augment, numbers, self._spec)
+        how = draw_mix(recipe.mixup, recipe.cutmix, *self._spec.shape[1:], self.draws)
+        if how is None:
+            return Batch(prepared, labels, normalised=True)
+        how = how.to(images.device)
+        prepared, others = mix(prepared, labels, how)
+        return Batch(prepared, labels, Mixed(others, how.weight), normalised=True)

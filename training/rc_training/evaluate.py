@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from rc_training.datasets import normalise
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from rc_deploy.specs import InputSpec
+    from rc_training.splits import Split
 
 EVALUATION_BATCH = 1000
 
@@ -25,13 +26,12 @@ class Evaluation(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, images: Tensor, labels: Tensor, spec: InputSpec) -> Evaluation:
-    """Judge a network on images (N, C, H, W) uint8 with labels (N,); leaves eval mode on."""
+def evaluate(network: nn.Module, split: Split, spec: InputSpec) -> Evaluation:
+    """Judge a network on a split of at least one image; leaves eval mode on."""
     network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=labels.device)
-    loss = torch.zeros((), dtype=torch.float64, device=labels.device)
-    for part, truth in zip(torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True):
-        logits = network(normalise(part, spec))
-        correct += (logits.argmax(1) == truth).sum()
-        loss += F.cross_entropy(logits, truth, reduction="sum")
-    return Evaluation(100 * int(correct) / len(labels), float(loss) / len(labels))
+    correct, loss = torch.tensor(0), torch.tensor(0.0)  # on the device, once something is added
+    for images, labels in split.batches(torch.arange(len(split)), EVALUATION_BATCH):
+        logits = network(normalise(images, spec))
+        correct = correct + (logits.argmax(1) == labels).sum()
+        loss = loss + F.cross_entropy(logits, labels, reduction="sum").double()
+    return Evaluation(100 * int(correct) / len(split), float(loss) / len(split))

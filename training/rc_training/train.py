@@ -78,7 +78,7 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter | None = None)
     with deterministic(options.deterministic):
         if options.deterministic:
             reporter.notice(COST)
-        data = Splits.load(recipe.dataset, options.data, place)
+        data = Splits.open(recipe.dataset, options.data, place)
         trainer = Trainer(recipe, data, place, options)
         return _run(trainer, options, reporter)
 

@@ -1,6 +1,6 @@
 """The network in training: it is taken through one epoch after another, and can be put down and taken up in between.
 
-The whole data set lives on the device as uint8; augmentation and normalisation run there, a batch at a time.
+A data set that fits lives on the device as uint8; augmentation and normalisation run there, a batch at a time.
 One seed decides the weights, the order of the images and the augmentations: on a CPU, with the same number of
 threads, it gives the same network bit for bit, interrupted or not; on CUDA nearly the same, unless in deterministic
 mode.
@@ -17,6 +17,7 @@ import torch
 
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.errors import InputError, reason
+from rc_deploy.runners import default_threads
 from rc_training.batches import Batches
 from rc_training.datasets import DATASETS
 from rc_training.evaluate import evaluate
@@ -30,12 +31,13 @@ from rc_training.step import Step, StepOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from rc_deploy.specs import InputSpec
     from rc_training.options import RunOptions
     from rc_training.progress import Progress, Reporter
     from rc_training.recipe import Recipe
+    from rc_training.splits import Split
 
 # Reading the loss makes a CUDA device finish its queue, so it is read every so many steps only.
 REPORT_STEPS = 20
@@ -43,17 +45,18 @@ REPORT_STEPS = 20
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set in memory: images (N, C, H, W) uint8 and labels (N,) int64 of both splits, on the device."""
+    """A data set that can be trained on: what its networks take, and both splits."""
 
     input: InputSpec
-    train: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
+    train: Split
+    test: Split
 
     @classmethod
-    def load(cls, name: str, folder: Path | None, place: torch.device) -> Splits:
-        """Read the data set called `name`. Raises as `Dataset.load`."""
-        dataset = DATASETS[name]
-        return cls(dataset.input, *(dataset.load(split, folder, place) for split in ("train", "test")))
+    def open(cls, name: str, folder: Path | None, place: torch.device) -> Splits:
+        """Read the data set called `name` onto the device, or make ready to stream it. Raises as `Dataset.open`."""
+        dataset = DATASETS[name].at(folder)
+        workers = default_threads()
+        return cls(dataset.input, *(dataset.open(split, folder, place, workers) for split in ("train", "test")))
 
 
 class Trainer:
@@ -73,7 +76,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, data: Splits, place: torch.device, options: RunOptions) -> None:
         self.recipe, self._data, self._place = recipe, data, place
         torch.manual_seed(recipe.seed)
-        self._batches = Batches(*data.train, recipe, torch.Generator().manual_seed(recipe.seed))
+        self._batches = Batches(data.train, recipe, data.input, torch.Generator().manual_seed(recipe.seed))
         self._arguments: dict[str, Any] = {
             "num_classes": len(data.input.classes),
             "activation": recipe.activation,
@@ -118,7 +121,7 @@ class Trainer:
             if (step + 1) % REPORT_STEPS == 0:
                 reporter.progress(meter.progress())
         trained = meter.progress()
-        tested = evaluate(self.network, *self._data.test, self._data.input)
+        tested = evaluate(self.network, self._data.test, self._data.input)
         seconds = time.perf_counter() - meter.start
         result = EpochResult(
             epoch,
