@@ -62,9 +62,11 @@ def assert_same_as_whole(recipe: Recipe, folder: Path, weights: dict[str, Any]) 
     assert log_of(folder) == log_of(folder.parent / "whole")
 
 
+MIXED = replace(RECIPE, augment=("crop", "random_erasing"), mixup=1.0, cutmix=1.0)
 # Beside SGD with augmentations: an optimiser that counts its steps, and one with nothing to remember.
 RECIPES = {
     "sgd": RECIPE,
+    "mixed": MIXED,
     "adamw": replace(RECIPE, optimizer="adamw", learning_rate=0.01, label_smoothing=0.1, clip_norm=0.5),
     "plain": replace(RECIPE, momentum=0.0, augment=(), precision="bfloat16", epochs=2, warmup_epochs=0),
 }
