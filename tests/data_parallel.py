@@ -1,7 +1,7 @@
 """What a process of test_distributed.py does: python data_parallel.py OUT CASE..., under torchrun or alone.
 
 Each case is a function here; process 0 saves what it returns as OUT/CASE.pt. Without torchrun it is the one process
-that the others are compared with.
+that the others are compared with. DEVICE=cuda gives each process a GPU; PATIENCE is in seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 from rc_deploy.specs import InputSpec
 from rc_training import step as steps
 from rc_training.batch_norm import SynchronisedBatchNorm, synchronise
-from rc_training.distributed import connected, current
+from rc_training.distributed import connected, current, local_device
 from rc_training.models import create
 from rc_training.step import Batch, Mixed, Step, StepOptions
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SPEC = InputSpec((1, 8, 8), (0.3,), (0.4,), tuple("0123456789"))
 # With two processes: halves, unequal parts, and one where the first process has no image at all.
 SIZES = (16, 16, 5, 16, 1)
-CPU = torch.device("cpu")
+DEVICE = torch.device(os.environ.get("DEVICE", "cpu"))
 
 
 def batch_of(size: int, seed: int, mixed: bool = False, order: int = 0) -> Batch:
@@ -41,17 +41,19 @@ def batch_of(size: int, seed: int, mixed: bool = False, order: int = 0) -> Batch
     if order:
         chosen = torch.randperm(size, generator=torch.Generator().manual_seed(order))
         images, labels, others, share = images[chosen], labels[chosen], others[chosen], share[chosen]
+    images, labels, others, share = (t.to(local_device(DEVICE)) for t in (images, labels, others, share))
     return Batch(images, labels, Mixed(others, share) if mixed else None)
 
 
 def train(network: nn.Module, mixed: bool = False, order: int = 0, **options: Any) -> dict[str, Tensor]:
     """Return the losses, the counts and everything that the network holds after a step for each of `SIZES`."""
-    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network.to(local_device(DEVICE), memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=5e-4)
     step = Step(network, optimizer, SPEC, StepOptions(**options))
     results = [step(batch_of(size, seed, mixed, order), 0.02) for seed, size in enumerate(SIZES)]
     losses, correct = (torch.stack(column) for column in zip(*results, strict=True))
-    return {"losses": losses, "correct": correct, **{name: t.clone() for name, t in network.state_dict().items()}}
+    found = {"losses": losses, "correct": correct, **network.state_dict()}
+    return {name: tensor.cpu() for name, tensor in found.items()}
 
 
 def rescnet(**options: Any) -> dict[str, Tensor]:
@@ -148,7 +150,7 @@ def main() -> None:
     """Run the cases."""
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    with connected(CPU, patience=float(os.environ.get("PATIENCE", "60"))) as processes:
+    with connected(local_device(DEVICE), patience=float(os.environ.get("PATIENCE", "60"))) as processes:
         for case in sys.argv[2:]:
             found = globals()[case]()
             if processes.rank == 0:
