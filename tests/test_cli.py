@@ -44,7 +44,8 @@ HEAVY = (
     "matplotlib",
     "jinja2",
     "sklearn",
-    "kornia",
+    "scipy",
+    "PIL",
 )
 README = Path(__file__).parents[1] / "README.md"
 
@@ -97,8 +98,7 @@ def test_deployment_half_needs_no_torch(small_onnx: Path, tmp_path: Path) -> Non
         ("torch", ("inspect", "{checkpoint}"), "export"),
         ("onnxscript", ("export", "{checkpoint}", "out.onnx"), "export"),
         ("tensorrt_rtx", ("build", "{onnx}", "--backend", "tensorrt-rtx", "-o", "{onnx}.engine"), "rtx"),
-        ("sklearn", ("train", "digits"), "train"),
-        ("kornia", ("train", "digits"), "train"),
+        ("sklearn", ("train", "digits"), "data"),
         ("torch", ("train", "digits"), "train"),
     ],
 )
