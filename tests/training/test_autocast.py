@@ -30,7 +30,7 @@ def test_calibration_of_mixed_types_rounds_once(types: tuple[torch.dtype, ...], 
     """Whatever is bfloat16, it is float32 arithmetic, whose result and gradients are rounded to the inputs' types."""
     mixed = inputs(types[0], LAYOUTS[layout], *types[1:])
     wide = [tensor.detach().float().requires_grad_() for tensor in mixed]
-    found, exact = response_calibration(*mixed), response_calibration(*wide)
+    found, exact = (response_calibration(a, mu, log_var) for a, mu, log_var in (mixed, wide))
     assert found.dtype == types[0]
     assert found.stride() == mixed[0].stride()
     torch.testing.assert_close(found, exact.to(types[0]), rtol=0, atol=0)

@@ -20,7 +20,6 @@ from rc_training.step import Batch, Mixed, Step, StepOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -95,8 +94,8 @@ def textbook(weight: Tensor, batch: Batch, options: StepOptions) -> tuple[Tensor
 )
 def test_a_step_is_the_textbooks(options: StepOptions, mixed: float | Tensor | None) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
-    weight = network[1].weight
+    linear = nn.Linear(64, 10, bias=False)
+    network, weight = nn.Sequential(nn.Flatten(), linear), linear.weight
     batch = batch_of(12, mixed=mixed)
     before = weight.detach().clone()
     step = Step(network, torch.optim.SGD(network.parameters(), 1.0), SPEC, options)
@@ -128,8 +127,8 @@ def test_mixed_images_count_by_the_weight_of_the_label_found() -> None:
 
 def test_adamw_is_the_textbooks() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
-    weight = network[1].weight
+    linear = nn.Linear(64, 10, bias=False)
+    network, weight = nn.Sequential(nn.Flatten(), linear), linear.weight
     step = Step(network, adamw(network), SPEC, PLAIN)
     expected = weight.detach().double()
     mean, square = torch.zeros(2, 10, 64, dtype=torch.float64)
@@ -141,6 +140,41 @@ def test_adamw_is_the_textbooks() -> None:
         step(batch_of(12, index), rate)
     # Some gradients are as small as 1e-4 of the largest: their quotients carry that much more rounding.
     torch.testing.assert_close(weight.detach().double(), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("optimizer", [sgd, adamw])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+def test_fused_optimisers_follow_the_layout(optimizer: Any, layout: torch.memory_format) -> None:
+    """Five steps beside a plain loop's; the last two with a state that was saved in either layout."""
+    batches = epochs(16, 16, 16, 16, 16)
+    plain = network_of().train()
+    loop = optimizer(plain)
+    for batch in batches:
+        loop.param_groups[0]["lr"] = 0.01
+        loop.zero_grad()
+        inputs = (batch.images.float() / 255 - 0.3) / 0.4
+        nn.functional.cross_entropy(plain(inputs), batch.labels).backward()  # type: ignore[no-untyped-call]
+        loop.step()
+
+    network = network_of().train()
+    first = optimizer(network)
+    step = Step(network, first, SPEC, PLAIN)
+    for batch in batches[:3]:
+        step(batch, 0.01)
+    second = optimizer(network)
+    saved = first.state_dict()
+    for state in saved["state"].values():
+        for name, value in state.items():
+            state[name] = value.contiguous(memory_format=layout) if value.dim() == 4 else value
+    second.load_state_dict(saved)
+    step = Step(network, second, SPEC, PLAIN)
+    for batch in batches[3:]:
+        step(batch, 0.01)
+    # 1e-6 was seen for SGD. AdamW divides by the gradient's own size: one that is all rounding moves a weight by up to
+    # the rate of 0.01 a step, and BatchNorm makes some such; their share is counted.
+    for one, other in zip(network.parameters(), plain.parameters(), strict=True):
+        off = ((one - other).abs() > 2e-5).float().mean()
+        assert off <= (0.02 if optimizer is adamw else 0), off
 
 
 def test_images_that_are_normalised_are_left_so() -> None:
@@ -200,7 +234,7 @@ def test_bfloat16_keeps_weights_and_loss_in_float32() -> None:
 
 
 class Small(nn.Module):
-    """Of everything something, in few kernels: a whole network takes compilers a minute."""
+    """Of everything something, in few operations: a whole network takes long to trace."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,7 +248,7 @@ class Small(nn.Module):
 
 
 def compiled_with(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
-    torch._dynamo.reset()  # type: ignore[no-untyped-call]
+    torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
 
 
@@ -241,18 +275,6 @@ def test_compile_says_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(UnsupportedError, match="torch.compile cannot compile this network here") as caught:
         run(Breaks(64, 10), [batch_of(4)], StepOptions(compile=True))
     assert caught.value.hint == "Train without --compile."
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # in PyTorch's own compiler
-def test_compiled_kernels_compute_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    torch._dynamo.reset()  # type: ignore[no-untyped-call]
-    batches = epochs(16, 16)
-    results, state = run(Small(), batches, StepOptions(compile=True))
-    plain, expected = run(Small(), batches)
-    # Sums of at most 576 positions and 16 images in another order.
-    torch.testing.assert_close(state, expected, rtol=1e-5, atol=1e-6)
-    assert [result.correct for result in results] == [result.correct for result in plain]
 
 
 # CUDA graphs, with what only CUDA has replaced: the memory that is read and written, and when, is the same.

@@ -144,6 +144,7 @@ class Step:
             group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
         kind = (batch.images.shape, batch.images.dtype, batch.normalised, batch.mixed is None)
         if self._fast is None:
+            _align(self._optimizer)
             self._fast_kind, self._fast = kind, self._fastest(batch)
         update = self._fast if kind == self._fast_kind else self._update(self._sums, batch)
         return StepResult(*update(*self._part(batch)))
@@ -233,6 +234,18 @@ def _explained(sums: Sums) -> Sums:
             ) from error
 
     return run
+
+
+def _align(optimizer: Optimizer) -> None:
+    """Give what the optimiser remembers of a parameter the parameter's layout.
+
+    Fused optimisers walk through memory and do not look at strides: with what was saved in another layout they would
+    silently train on the wrong numbers.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _capturable(update: Update, optimizer: Optimizer) -> Update:
