@@ -44,46 +44,58 @@ def test_killed_at_any_step_or_file_operation(tmp_path: Path) -> None:
     assert {tuple(outcome["resumed_after"]) for outcome in killed} == {(), (1,), (2,), (3,)}
 
 
-OVERRIDES = ("epochs=4", "warmup_epochs=1", "architecture=resnet8", "activation=relu", "augment=crop", "batch_size=96")
-SETS = [argument for override in OVERRIDES for argument in ("--set", override)]
+OVERRIDES = ("epochs=4", "warmup_epochs=1", "architecture=resnet8", "activation=relu", "augment=crop", "batch_size=240")
+STEPS = 6  # of an epoch: 1,437 images in batches of 240
+# The command line, but for a training that comes to a halt before a step, to be stopped there.
+HALTING = """
+import sys, time
+from pathlib import Path
+from rc_deploy.cli import main
+from rc_training import trainer
+
+rate, halt, mark = trainer.learning_rate, int(sys.argv.pop(1)), Path(sys.argv.pop(1))
+
+def learning_rate(recipe, step, epoch_steps):
+    if step == halt:
+        mark.touch()
+        time.sleep(600)
+    return rate(recipe, step, epoch_steps)
+
+trainer.learning_rate = learning_rate
+main()
+"""
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen[str]:
-    code = "from rc_deploy.cli import main; main()"
-    arguments = ["train", "digits", *SETS, "--device", "cpu", "--run", str(folder), *more]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stdout=subprocess.PIPE,
+def stopped_before(step: int, number: signal.Signals, folder: Path, *more: str) -> tuple[int, str]:
+    """Train until that step, and stop the process by a signal; return its exit code and what it said."""
+    mark = folder.with_name(f"step{step}")
+    sets = [argument for override in OVERRIDES for argument in ("--set", override)]
+    arguments = ["train", "digits", *sets, "--device", "cpu", "--run", str(folder), *more]
+    process = subprocess.Popen(
+        [sys.executable, "-c", HALTING, str(step), str(mark), *arguments],
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
     )
-
-
-def stop_in_epoch(process: subprocess.Popen[str], epoch: int, folder: Path, number: signal.Signals) -> tuple[str, str]:
-    """Send a signal shortly after the epoch before was logged; return what was printed."""
-    log = folder / "log.jsonl"
-    while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) == epoch - 1):
-        time.sleep(0.005)
-    time.sleep(0.05)
+    while process.poll() is None and not mark.exists():
+        time.sleep(0.01)
     process.send_signal(number)
-    return process.communicate(timeout=120)
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
 
 
 def test_the_command_goes_on_after_sigkill_and_ctrl_c(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = start(folder)
-    stop_in_epoch(process, 2, folder, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    code, _ = stopped_before(STEPS + 2, signal.SIGKILL, folder)
+    assert code == -signal.SIGKILL
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
 
-    process = start(folder, "--resume")
-    _, errors = stop_in_epoch(process, 3, folder, signal.SIGINT)
-    assert process.returncode == 130
-    assert "epoch 2/4" in errors
-    assert "epoch 1/4" not in errors
-    assert f"Stopped after epoch 2 of 4; the run is kept in {folder}." in errors
-    command = next(line for line in errors.splitlines() if line.startswith("To go on: "))
+    code, said = stopped_before(2 * STEPS + 3, signal.SIGINT, folder, "--resume")
+    assert code == 130
+    assert "epoch 2/4" in said
+    assert "epoch 1/4" not in said
+    assert f"Stopped after epoch 2 of 4; the run is kept in {folder}." in said
+    command = next(line for line in said.splitlines() if line.startswith("To go on: "))
     words = shlex.split(command.removeprefix("To go on: "))
     assert words[:3] == ["rc-deploy", "train", "digits"]
     assert words[-1] == "--resume"
