@@ -284,7 +284,7 @@ def test_a_redirection_out_of_https_is_not_followed(server: str, tmp_path: Path)
 def test_two_downloads_do_not_write_to_one_file(server: str, tmp_path: Path) -> None:
     remote = offered(server, packed(FILES))
     with (tmp_path / "cifar.tar.gz.part").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_SH)
         message = refusal(OutputError, lambda: download.download([remote], tmp_path, COMMAND))
         assert "Another download is writing" in message
     assert len(download.download([remote], tmp_path, COMMAND)) == 3
