@@ -63,7 +63,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert "LOADED []" in result.stdout
-    for command in ("train", "export", "build", "validate", "bench", "report", "inspect", "doctor"):
+    for command in ("train", "export", "build", "validate", "bench", "report", "inspect", "download", "doctor"):
         assert command in result.stdout
 
 

@@ -254,8 +254,9 @@ def test_without_network_the_message_says_what_to_do(server: str, tmp_path: Path
     assert f"put it at {tmp_path / 'gone.tar.gz'}, then: {COMMAND}" in message
     single = replace(remote, url="http://127.0.0.1:1/train_32x32.mat", sizes=None, folder="svhn")
     message = refusal(UnsupportedError, lambda: download.download([single], tmp_path, COMMAND))
-    assert "Connection refused" in message
+    assert "cannot be reached: [Errno 111] Connection refused." in message
     assert f"put it at {tmp_path / 'svhn' / 'train_32x32.mat'}, then" in message
+    assert names(tmp_path) == []
 
 
 def test_an_archive_put_there_by_hand_is_used_and_kept(tmp_path: Path) -> None:
@@ -284,7 +285,7 @@ def test_a_redirection_out_of_https_is_not_followed(server: str, tmp_path: Path)
 def test_two_downloads_do_not_write_to_one_file(server: str, tmp_path: Path) -> None:
     remote = offered(server, packed(FILES))
     with (tmp_path / "cifar.tar.gz.part").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_SH)
         message = refusal(OutputError, lambda: download.download([remote], tmp_path, COMMAND))
         assert "Another download is writing" in message
     assert len(download.download([remote], tmp_path, COMMAND)) == 3

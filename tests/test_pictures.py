@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rc_deploy import data
+from rc_deploy import data, optional
 from rc_deploy.data import pictures
-from rc_deploy.errors import InputError, RcDeployError, UnsupportedError
+from rc_deploy.errors import InputError, MissingDependencyError, RcDeployError, UnsupportedError
 from rc_deploy.specs import InputSpec
 
 SPEC = InputSpec((3, 4, 4), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), ("cat", "dog", "eel"))
@@ -103,6 +103,14 @@ def test_modes_become_the_networks(tmp_path: Path) -> None:
     grey = data.load(f"folder:{tmp_path}", spec=InputSpec((1, 4, 4), (0.5,), (0.5,), SPEC.classes))
     assert grey.images.shape == (5, 1, 4, 4)
     assert abs(int(grey.images[1, 0, 0, 0]) - 76) <= 1  # 0.299 of red; CMYK's JPEG comes first
+
+
+def test_without_pillow_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_of(tmp_path, cat=1, dog=1, eel=1)
+    monkeypatch.setattr(optional, "is_installed", lambda name: name != "PIL")
+    with pytest.raises(MissingDependencyError, match="Reading pictures needs Pillow") as caught:
+        data.load(f"folder:{tmp_path}", spec=SPEC)
+    assert caught.value.hint == "pip install 'rc-deploy[data]'"
 
 
 def to_fifo(path: Path) -> None:

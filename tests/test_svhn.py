@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from rc_deploy import data
+from rc_deploy import data, optional
 from rc_deploy.data import svhn
-from rc_deploy.errors import InputError
+from rc_deploy.errors import InputError, MissingDependencyError
 
 COUNT = 12
 OFFICIAL = dict(svhn.RECORDS)
@@ -58,6 +58,14 @@ def test_the_official_layout(compress: bool, tmp_path: Path) -> None:
     assert found.classes == tuple("0123456789")
     assert data.files_of("svhn:test", tmp_path) == [path]
     assert len(data.load("svhn:test", path.parent, limit=4)) == 4
+
+
+def test_without_scipy_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "svhn")
+    monkeypatch.setattr(optional, "is_installed", lambda name: name != "scipy")
+    with pytest.raises(MissingDependencyError, match="SVHN needs SciPy") as caught:
+        data.load("svhn:test", tmp_path)
+    assert caught.value.hint == "pip install 'rc-deploy[data]'"
 
 
 def cut(path: Path) -> None:

@@ -13,6 +13,7 @@ import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from rc_deploy.data import cifar, svhn
@@ -23,7 +24,6 @@ from rc_deploy.files import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 # Plain HTTP is not among them: neither an address nor a redirection of another protocol is followed.
 HANDLERS: tuple[type[urllib.request.BaseHandler], ...] = (
@@ -225,8 +225,11 @@ def _fetch(remote: Remote, file: BinaryIO, root: Path, command: str, on_size: Ca
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is the server's answer as well
+        if not have:
+            Path(file.name).unlink()
+        cause = getattr(error, "reason", None)
         raise UnsupportedError(
-            f"{remote.url} cannot be reached: {reason(error)}.",
+            f"{remote.url} cannot be reached: {reason(cause if isinstance(cause, OSError) else error)}.",
             f"Download it on another machine, put it at {by_hand}, then: {command}",
         ) from None
     file.flush()

@@ -81,7 +81,7 @@ def test_every_operation_is_held_against_pillow() -> None:
 
 
 def test_the_policy_is_the_published_one() -> None:
-    """Table 7 of Cubuk et al.: how often it names each operation, and its probabilities summed by operation."""
+    """Table 7 of Cubuk et al.: how often it names each operation, and its sums by operation."""
     assert len(POLICY) == 25
     steps = [step for part in POLICY for step in part]
     assert {name for name, _, _ in steps} == set(OPERATIONS)
@@ -95,6 +95,11 @@ def test_the_policy_is_the_published_one() -> None:
         "equalize": 4.7, "autocontrast": 5.0, "translate_y": 3.4, "sharpness": 2.8, "brightness": 2.3, "color": 2.9,
         "invert": 0.2, "contrast": 0.8, "solarize": 1.9, "shear_y": 0.7, "translate_x": 0.8, "rotate": 0.7,
         "posterize": 0.3,
+    }  # fmt: skip
+    levels = {name: sum(level for other, _, level in steps if other == name) for name in counts}
+    assert levels == {
+        "equalize": 0, "autocontrast": 0, "translate_y": 39, "sharpness": 24, "brightness": 25, "color": 27,
+        "invert": 0, "contrast": 13, "solarize": 18, "shear_y": 15, "translate_x": 17, "rotate": 2, "posterize": 7,
     }  # fmt: skip
 
 
