@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch._dynamo
 import torch.nn.functional as F
 from torch.nn.utils import clip_grad_norm_
 
@@ -224,11 +223,12 @@ class Step:
 
 def _explained(sums: Sums) -> Sums:
     """Return `sums`, compiled, with the compiler's errors in words."""
+    from torch._dynamo.exc import TorchDynamoException  # seconds to import
 
     def run(*arguments: bool | Tensor) -> tuple[Tensor, Tensor]:
         try:
             return sums(*arguments)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except TorchDynamoException as error:
             raise UnsupportedError(
                 f"torch.compile cannot compile this network here: {reason(error)}.", "Train without --compile."
             ) from error
