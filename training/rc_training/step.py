@@ -201,7 +201,7 @@ class Step:
         if others is None or share is None:
             return losses.sum(), correct.sum()
         losses = share * losses + (1 - share) * self._losses(logits, others)
-        return losses.sum(), torch.where(correct, share, 0).sum() + torch.where(found == others, 1 - share, 0).sum()
+        return losses.sum(), (share * correct + (1 - share) * (found == others)).sum()
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self._options.label_smoothing)
