@@ -21,9 +21,15 @@ from training_runs import IMAGES, RECIPE, options, small_splits
 
 
 class Interrupter(Reporter):
+    def __init__(self, images: int) -> None:
+        self.images = images
+
     def progress(self, progress: Progress) -> None:
-        if progress.images == IMAGES + 48:
+        if progress.images == self.images:
             raise KeyboardInterrupt
+
+    def notice(self, text: str) -> None:
+        """A damaged state is meant here."""
 
 
 def test_event_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,8 +39,9 @@ def test_event_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path / "run")
     how = replace(options(run.folder), tensorboard=True)
     with pytest.raises(KeyboardInterrupt):
-        train(RECIPE, how, Interrupter())
-    train(RECIPE, replace(how, existing=Existing.RESUME))
+        train(RECIPE, how, Interrupter(2 * IMAGES + 48))
+    run.state.write_bytes(b"damaged")  # the second epoch will be trained, and written, again
+    train(RECIPE, replace(how, existing=Existing.RESUME), Interrupter(-1))
     events = accumulator.EventAccumulator(str(run.events))
     events.Reload()
     lines = [json.loads(line) for line in run.log.read_text().splitlines()]

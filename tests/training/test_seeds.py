@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from typer.testing import CliRunner
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.errors import InputError
 from rc_deploy.specs import InputSpec
-from rc_training import cli
+from rc_training import cli, trainer
 from rc_training.cli import parse_seeds
 from rc_training.seeds import spreads
 from rc_training.trainer import Splits
@@ -96,3 +98,23 @@ def test_what_contradicts_itself_is_refused(app: typer.Typer, tmp_path: Path) ->
     assert run(app, "--resume", "--restart").exit_code == 2
     with pytest.raises(InputError, match="--output .* names one file"):
         run(app, "--seeds", "0,1", "--output", str(tmp_path / "c.pt"))
+
+
+def test_ctrl_c_says_how_to_go_on(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["digits", *FAST, "--device", "cpu", "--run", str(tmp_path), "--seeds", "0,1"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/rc-deploy", "train", *words, "--restart"])
+    evaluate, calls = trainer.evaluate, list[int]()  # type: ignore[attr-defined]
+
+    def interrupting(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(trainer, "evaluate", interrupting)
+    result = run(app, "--run", str(tmp_path), "--seeds", "0,1", "--restart")
+    assert f"seed 1, Stopped after epoch 1 of 2; the run is kept in {tmp_path / 'seed1'}.\n" in result.stderr
+    assert f"To go on: {shlex.join(['rc-deploy', 'train', *words, '--resume'])}\n" in result.stderr
+    again = run(app, "--run", str(tmp_path), "--seeds", "0,1", "--resume")
+    assert "seed 1, epoch 1/2" not in again.stderr
+    assert "seed 1, epoch 2/2" in again.stderr

@@ -28,7 +28,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe (digits, cifar10-rescnet8, ...) or a .toml file.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", "--data-dir", metavar="DIR", help="Folder that holds CIFAR; RC_DATA by default."),
+        typer.Option(
+            "--data", "--data-dir", metavar="DIR", help="Folder that holds the data sets; RC_DATA by default."
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,

@@ -102,7 +102,7 @@ def _train(planned: Planned, quiet: bool) -> Checkpoint:
         try:
             return train(planned.recipe, planned.how, display)
         except KeyboardInterrupt:
-            display.notice(_how_to_go_on(planned, display.epochs_done))
+            display.notice(_how_to_go_on(planned))
             raise
 
 
@@ -113,12 +113,12 @@ class _Silent(Reporter):
         """Pass over what process 0 hears too."""
 
 
-def _how_to_go_on(planned: Planned, epochs_done: int) -> str:
-    if not Run(planned.how.folder).record.exists():
-        return "Stopped before the training began."
+def _how_to_go_on(planned: Planned) -> str:
+    run = Run(planned.how.folder)
+    kept = f"; the run is kept in {run.folder}" if run.record.exists() else ""
     command = [argument for argument in planned.how.command if argument not in ("--restart", "--resume")]
     return (
-        f"Stopped after epoch {epochs_done} of {planned.recipe.epochs}; the run is kept in {planned.how.folder}.\n"
+        f"Stopped after epoch {run.epochs()} of {planned.recipe.epochs}{kept}.\n"
         f"To go on: {shlex.join([*command, '--resume'])}"
     )
 

@@ -34,7 +34,6 @@ class Display(Reporter):
             transient=True,
         )
         self._console, self._label = console, label
-        self.epochs_done = 0
         self._task = self._bar.add_task(
             "train", total=None, epoch="1", loss=float("nan"), accuracy=0.0, speed=0.0, left="-:--:--"
         )
@@ -60,7 +59,6 @@ class Display(Reporter):
             left=left,
         )
         if (result := progress.result) is not None:
-            self.epochs_done = result.epoch
             self._console.print(
                 f"{self._label}epoch {epoch}  loss {result.loss:.4f}  train {result.train_accuracy:.2f}%  "
                 f"test {result.test_accuracy:.2f}%  {result.images_per_second:,.0f} images/s  {left} left",

@@ -209,6 +209,10 @@ class Run:
         """Write log.jsonl whole: no line is ever cut off or there twice. Raises OutputError."""
         write_bytes(self.log, "".join(f"{json_line(asdict(result))}\n" for result in history).encode())
 
+    def epochs(self) -> int:
+        """Return how many epochs are logged."""
+        return len(self.log.read_text(encoding="utf-8").splitlines()) if self.log.exists() else 0
+
     def finish(self, record: Record, metrics: Metrics) -> None:
         """Say that the run is finished; called when its checkpoint is written. Raises OutputError."""
         self._write(replace(record, status=Status.FINISHED, metrics=metrics))
@@ -231,7 +235,10 @@ class Run:
             yield from self.folder.glob(f".{path.name}.*.tmp")
 
     def _require_writable(self) -> None:
-        place = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        try:
+            place = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        except OSError as error:  # a folder above it may not be entered
+            raise _folder_error(self.folder, error) from None
         if not place.is_dir():
             raise OutputError(f"{place} is not a folder.", "Name another folder with --run.")
         require_writable(place / self.record.name)
