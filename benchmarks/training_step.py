@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from rc_deploy import machine
 from rc_deploy.files import write_json
 from rc_deploy.nn import GCLU, ResponseCalibration
-from rc_training.augment import augment
+from rc_training.augment import draw, prepare
 from rc_training.datasets import DATASETS
 from rc_training.models import create
 from rc_training.step import Batch, Step, StepOptions
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SPEC = DATASETS["cifar10"].input
 IMAGES = 4096
+AUGMENT = ("crop", "flip")
 WARM_UP_STEPS = 4  # the fourth records a CUDA graph
 WAYS = {
     "eager": StepOptions(),
@@ -170,8 +171,8 @@ def step_loop(name: str, activation: str, way: str, images: Tensor, labels: Tens
         start = time.perf_counter()
         for _ in range(steps):
             chosen = torch.randint(len(images), (batch,), generator=draws).to(images.device)
-            pixels = augment(images[chosen], ("crop", "flip"), draws)
-            result = step(Batch(pixels, labels[chosen]), 0.1)
+            pixels = prepare(images[chosen], AUGMENT, draw(AUGMENT, batch, draws), SPEC)
+            result = step(Batch(pixels, labels[chosen], normalised=True), 0.1)
         result.loss.item()
         return time.perf_counter() - start
 

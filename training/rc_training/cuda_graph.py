@@ -57,7 +57,8 @@ class Recorded:
 def record(function: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
     """Record what `function` launches, without running it; return what runs it, and where its results will be."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Other threads may go on copying images to the device meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         results = function()
     return graph.replay, results
 

@@ -1,10 +1,11 @@
 """Training in several processes that torchrun starts, one per device, each with a part of every batch.
 
-    torchrun --nproc-per-node 2 -m rc_deploy train RECIPE
+    torchrun --nproc-per-node 2 -m -- rc_deploy train RECIPE
 
+("--" keeps torchrun from taking --run for an abbreviation of an option of its own.)
 A batch is cut into parts of as equal a size as can be. What is summed over its images (the loss, the gradients, the
 statistics of batch normalisation) is summed over all processes, so that a network does not depend on how many there
-are, but for the order in which sums are taken.
+are, but for the order in which sums are taken, and for dropout, whose masks each process draws for itself.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Processes:
 
     def wait(self) -> None:
         """Return once every process is here. Raises what `sum` does."""
-        self.sum(torch.zeros((), device=_device_of_messages()))
+        self.sum(torch.zeros(()))
 
 
 def current() -> Processes:
@@ -123,7 +124,9 @@ def connected(place: torch.device, patience: float = PATIENCE) -> Iterator[Proce
 @torch.library.custom_op("rc_training::sum_over_processes", mutates_args=())
 def sum_over_processes(tensor: Tensor) -> Tensor:
     """Return the sum of `tensor` over all processes; an operator, so that torch.compile keeps it as it is."""
-    total = tensor.clone(memory_format=torch.contiguous_format)
+    # NCCL sends from GPUs alone.
+    place = f"cuda:{torch.cuda.current_device()}" if dist.get_backend() == "nccl" else "cpu"
+    total = tensor.to(place, copy=True, memory_format=torch.contiguous_format)
     try:
         dist.all_reduce(total)
     except RuntimeError as error:
@@ -131,7 +134,7 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
             f"Another process of this run ended or does not answer: {reason(error)}.",
             "Its own message says why. Start the run again with --resume.",
         ) from error
-    return total
+    return total.to(tensor.device)
 
 
 @sum_over_processes.register_fake
@@ -151,9 +154,3 @@ def _environment() -> dict[str, int]:
             "Start several processes with torchrun, which sets all of these; for one process, unset them.",
         )
     return {name: int(value) for name, value in found.items()}
-
-
-def _device_of_messages() -> torch.device:
-    if current().size > 1 and dist.get_backend() == "nccl":
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch._dynamo
 import torch.nn.functional as F
 from torch.nn.utils import clip_grad_norm_
 
@@ -202,7 +201,7 @@ class Step:
         if others is None or share is None:
             return losses.sum(), correct.sum()
         losses = share * losses + (1 - share) * self._losses(logits, others)
-        return losses.sum(), torch.where(correct, share, 0).sum() + torch.where(found == others, 1 - share, 0).sum()
+        return losses.sum(), (share * correct + (1 - share) * (found == others)).sum()
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self._options.label_smoothing)
@@ -224,11 +223,12 @@ class Step:
 
 def _explained(sums: Sums) -> Sums:
     """Return `sums`, compiled, with the compiler's errors in words."""
+    from torch._dynamo.exc import TorchDynamoException  # seconds to import
 
     def run(*arguments: bool | Tensor) -> tuple[Tensor, Tensor]:
         try:
             return sums(*arguments)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except TorchDynamoException as error:
             raise UnsupportedError(
                 f"torch.compile cannot compile this network here: {reason(error)}.", "Train without --compile."
             ) from error
