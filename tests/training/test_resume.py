@@ -203,6 +203,18 @@ def test_what_is_done_about_an_unfinished_run(tmp_path: Path) -> None:
     train(replace(RECIPE, name="renamed"), options(run.folder, RESUME))
 
 
+def test_a_run_that_was_begun_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interfering(*arguments: Any) -> Splits:
+        monkeypatch.setattr(Splits, "open", staticmethod(small_splits))
+        interrupted(tmp_path / "run")
+        return small_splits(*arguments)
+
+    monkeypatch.setattr(Splits, "open", staticmethod(interfering))
+    with pytest.raises(OutputError, match="holds a run that is not finished"):
+        train(RECIPE, options(tmp_path / "run"))
+    assert len(states.load(tmp_path / "run" / "state.pt").past.history) == 2
+
+
 def test_what_is_done_about_a_finished_run(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     first = train(RECIPE, options(run.folder))

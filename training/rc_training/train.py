@@ -90,6 +90,7 @@ def _run(trainer: Trainer, options: RunOptions, reporter: Reporter) -> checkpoin
     with ExitStack() as stack:
         if writes:
             stack.enter_context(run.held())
+            check(trainer.recipe, options)  # once more: while the data was read, another process may have been here
         if options.existing is Existing.RESUME and run.read():
             run.resume(trainer.restore, reporter.notice)
         processes.wait()  # for all to have read: from here on files change
