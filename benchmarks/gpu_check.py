@@ -72,12 +72,23 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
     native, ort = "tests/gpu/test_native_kernels.py", "tests/gpu/test_onnxruntime_cuda.py"
     ort_gpu = (_onnx_runtime_gpu(), _product("librc_ort.so", HEADERS), _torch_gpu(rehearse))
     speed = ("benchmarks/native_gpu.py", "{folder}/measured.json", *(["--rehearse"] if rehearse else []), "--part")
+    networks = ("--networks", "resnet32,rescnet32", "--ways", "eager,graph,bf16+graph", "--device", "cuda")
+    training = ("--steps", "1", "--rounds", "1", "--networks", "rescnet8") if rehearse else networks
     return (
         _build(),
         Part("kernels", "CUDA kernels against float64", _pytest(native, "not sanitizer"), 100, (*kernels, *tested)),
         Part(
             "operators", "PyTorch's operators and the training loop on CUDA",
             _pytest("tests/gpu/test_operators_cuda.py"), 90, (_torch_gpu(rehearse), *tested),
+        ),
+        Part(
+            "training", "recorded, compiled and bfloat16 training steps beside plain ones",
+            _pytest("tests/gpu/test_training_cuda.py"), 150, (_torch_gpu(rehearse), *tested),
+        ),
+        Part(
+            "training-speed", "training steps beside a plain PyTorch loop",
+            _python("benchmarks/training_step.py", "--json", "{folder}/measured.json", *training), 100,
+            (_torch_gpu(rehearse), *tested, _package("PIL", "pip install pillow")),
         ),
         Part("bandwidth", "bytes a second, beside a copy", _python(*speed, "bandwidth"), 60, kernels),
         Part("tails", "residual tails beside eager and compiled PyTorch", _python(*speed, "tails"), 240, kernels),

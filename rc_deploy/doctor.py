@@ -24,7 +24,7 @@ class Check:
 
 # What a user may want to do, and the packages that it needs.
 STAGES = {
-    "train": ("torch", "sklearn", "kornia"),
+    "train": ("torch", "sklearn", "scipy", "PIL"),
     "export": ("torch", "onnxscript", "onnxruntime"),
     "validate, bench (ONNX)": ("onnxruntime",),
     "validate, bench (checkpoint)": ("torch",),

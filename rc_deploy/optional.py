@@ -10,13 +10,15 @@ from rc_deploy.errors import MissingDependencyError
 
 # Import name -> (what people call it, the extra that brings it).
 EXTRAS = {
-    "kornia": ("Kornia", "train"),
+    "PIL": ("Pillow", "data"),
     "matplotlib": ("Matplotlib", "report"),
     "onnxruntime": ("ONNX Runtime", "cpu"),
     "onnxscript": ("ONNX Script", "export"),
     "pycuda": ("PyCUDA", "gpu"),
     "safetensors": ("safetensors", "export"),
-    "sklearn": ("scikit-learn", "train"),
+    "scipy": ("SciPy", "data"),
+    "sklearn": ("scikit-learn", "data"),
+    "tensorboard": ("TensorBoard", "train"),
     "tensorrt": ("TensorRT", "tensorrt"),
     "tensorrt_rtx": ("TensorRT-RTX", "rtx"),
     "torch": ("PyTorch", "export"),

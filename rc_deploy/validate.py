@@ -138,7 +138,7 @@ def validate(
     _require_same_network(found, expected)
     if found.kind is Kind.ENGINE:
         require_writable(manifest.path_for(artefact))  # the outcome goes there
-    images = data.load(options.data, options.folder, expected.input).head(options.limit)
+    images = data.load(options.data, options.folder, expected.input, options.limit)
     roundings = expected.roundings()
     runners = [expected.runner, found.runner, *([found.kernels] if found.kernels else [])]
     with ExitStack() as stack:

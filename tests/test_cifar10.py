@@ -18,7 +18,7 @@ def artefacts(cli: Run, cifar10_folder: Path, tmp_path_factory: pytest.TempPathF
     """A ResCNet-8 trained for a few epochs, exported and built as float16."""
     folder = tmp_path_factory.mktemp("cifar10")
     for arguments in (
-        ("train", "cifar10-rescnet8", "--data", cifar10_folder, "-o", folder / "checkpoint.pt"),
+        ("train", "cifar10-rescnet8", "--data", cifar10_folder, "--run", folder),
         ("export", folder / "checkpoint.pt", folder / "model.onnx"),
         ("build", folder / "model.onnx", "--fp16", "--backend", "tensorrt-rtx"),
     ):

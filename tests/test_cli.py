@@ -44,7 +44,8 @@ HEAVY = (
     "matplotlib",
     "jinja2",
     "sklearn",
-    "kornia",
+    "scipy",
+    "PIL",
 )
 README = Path(__file__).parents[1] / "README.md"
 
@@ -62,7 +63,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert "LOADED []" in result.stdout
-    for command in ("train", "export", "build", "validate", "bench", "report", "inspect", "doctor"):
+    for command in ("train", "export", "build", "validate", "bench", "report", "inspect", "download", "doctor"):
         assert command in result.stdout
 
 
@@ -97,8 +98,7 @@ def test_deployment_half_needs_no_torch(small_onnx: Path, tmp_path: Path) -> Non
         ("torch", ("inspect", "{checkpoint}"), "export"),
         ("onnxscript", ("export", "{checkpoint}", "out.onnx"), "export"),
         ("tensorrt_rtx", ("build", "{onnx}", "--backend", "tensorrt-rtx", "-o", "{onnx}.engine"), "rtx"),
-        ("sklearn", ("train", "digits"), "train"),
-        ("kornia", ("train", "digits"), "train"),
+        ("sklearn", ("train", "digits", "--run", "{onnx}.run"), "data"),
         ("torch", ("train", "digits"), "train"),
     ],
 )
@@ -154,7 +154,7 @@ def test_every_command_speaks_json(
 
 def test_every_command_has_json() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert {"train", "export", "build", "validate", "bench", "report", "inspect", "doctor"} == set(commands)
+    assert {"train", "export", "build", "validate", "bench", "report", "inspect", "download", "doctor"} == set(commands)
     for name, command in commands.items():
         assert "--json" in {option for parameter in command.params for option in parameter.opts}, name
 
@@ -221,7 +221,7 @@ def test_batches_beyond_memory_are_refused(small_onnx: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("train", "cifar10-rescnet8", "-o", "{folder}/new.pt"),
+        ("train", "cifar10-rescnet8", "--run", "{folder}/run", "-o", "{folder}/new.pt"),
         ("validate", "{onnx}", "-r", "{onnx}", "--data", "cifar10:test"),
     ],
 )

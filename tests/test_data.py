@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rc_deploy import data
+from rc_deploy.data import cifar
 from rc_deploy.errors import InputError
 from rc_deploy.specs import InputSpec
 
 SPEC = InputSpec((3, 2, 2), (0.5, 0.25, 0.0), (0.5, 0.25, 1.0), ("a", "b"))
 
 
-def write_cifar10(folder: Path, records: int = 10_000) -> Path:
+RECORDS = 150  # of each file, in place of the official numbers
+OFFICIAL = {name: layout.files for name, layout in cifar.LAYOUTS.items()}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, layout in cifar.LAYOUTS.items():
+        files = {split: dict.fromkeys(files, RECORDS) for split, files in layout.files.items()}
+        monkeypatch.setitem(cifar.LAYOUTS, name, replace(layout, files=files))
+
+
+def test_the_official_numbers_of_images() -> None:
+    assert {
+        "cifar10": {
+            "train": {f"data_batch_{index}.bin": 10_000 for index in range(1, 6)},
+            "test": {"test_batch.bin": 10_000},
+        },
+        "cifar100": {"train": {"train.bin": 50_000}, "test": {"test.bin": 10_000}},
+    } == OFFICIAL
+
+
+def write_cifar10(folder: Path, records: int = RECORDS) -> Path:
     """Files in the official layout, whose pixels and labels follow from their index."""
     place = folder / "cifar-10-batches-bin"
     place.mkdir(parents=True)
@@ -49,21 +72,21 @@ def test_digits_are_all_there_once() -> None:
 def test_cifar10_layout(tmp_path: Path, inner: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     place = write_cifar10(tmp_path)
     test = data.load("cifar10:test", place if inner else tmp_path)
-    assert test.images.shape == (10_000, 3, 32, 32)
+    assert test.images.shape == (RECORDS, 3, 32, 32)
     assert test.classes == tuple("abcdefghij")
     assert test.labels is not None
     np.testing.assert_array_equal(test.labels[:12], np.arange(12) % 10)
     assert (test.images[7] == 7).all()
     monkeypatch.setenv("RC_DATA", str(tmp_path))
-    assert len(data.load("cifar10:train")) == 50_000
+    assert len(data.load("cifar10:train")) == 5 * RECORDS
 
 
 def test_cifar100_takes_the_fine_label(tmp_path: Path) -> None:
     place = tmp_path / "cifar-100-binary"
     place.mkdir()
-    for name, records in (("train.bin", 50_000), ("test.bin", 10_000)):
-        table = np.zeros((records, 3074), np.uint8)
-        table[:, 0], table[:, 1] = 7, np.arange(records) % 100
+    for name in ("train.bin", "test.bin"):
+        table = np.zeros((RECORDS, 3074), np.uint8)
+        table[:, 0], table[:, 1] = 7, np.arange(RECORDS) % 100
         table.tofile(place / name)
     (place / "fine_label_names.txt").write_text("\n".join(f"class{index}" for index in range(100)))
     test = data.load("cifar100:test", tmp_path)

@@ -24,7 +24,9 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Imported where they are used, never when a module of the toolkit is.
-LAZY = {"torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "pycuda", "sklearn", "matplotlib", "kornia", "onnxscript"}
+LAZY = {
+    "torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "pycuda", "sklearn", "scipy", "PIL", "matplotlib", "onnxscript",
+}  # fmt: skip
 
 
 def sources(folder: str) -> list[Path]:

@@ -40,7 +40,7 @@ Threads = Annotated[
     ),
 ]
 DataFolder = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds CIFAR; RC_DATA by default.")
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds the data sets; RC_DATA by default.")
 ]
 
 
@@ -101,9 +101,13 @@ def build(
 def validate(
     artefact: Annotated[Path, typer.Argument(help="ONNX file or engine.")],
     reference: Annotated[Path, typer.Option("--reference", "-r", help="Checkpoint, or ONNX file, to hold it against.")],
-    data: Annotated[str, typer.Option(metavar="SOURCE", help="digits:test, cifar10:test, npz:PATH, random:SEED.")],
+    data: Annotated[
+        str, typer.Option(metavar="SOURCE", help="digits:test, cifar10:test, svhn:test, imagenet:val, folder:PATH, ...")
+    ],
     data_folder: DataFolder = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use the first N images only.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use N images only, the first or, of pictures, of each class in turn.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, max=LARGEST_BATCH, help="Images per run.")] = 250,
     threads: Threads = None,
     model: Model = None,
@@ -203,6 +207,36 @@ def inspect(
     show.inspected(run(artefact), json)
 
 
+def download(
+    dataset: Annotated[str, typer.Argument(metavar="NAME", help="cifar10, cifar100 or svhn.")],
+    data_folder: DataFolder = None,
+    json: Json = None,
+) -> None:
+    """Download a data set from its official address, and check it by size and SHA-256."""
+    from rc_deploy.cli import show
+    from rc_deploy.data import places
+    from rc_deploy.data.download import download as run
+    from rc_deploy.data.download import remotes, targets
+    from rc_deploy.outputs import require_json
+
+    wanted = remotes(dataset)
+    folder = places.data_folder(data_folder)
+    if folder is None:
+        raise InputError(
+            "No folder was given to put the data set into.",
+            f"Pass --data-dir DIR (or set {places.DATA_VARIABLE}=DIR).",
+        )
+    require_json(json, targets(wanted, folder))
+    with show.progress("Downloading") as bar:
+        written = run(
+            wanted,
+            folder,
+            places.download_command(dataset, folder),
+            lambda done, total: bar(f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB", done / total),
+        )
+    show.downloaded(dataset, folder, written, json)
+
+
 def doctor(json: Json = None) -> None:
     """Say what this machine has, what would work on it, and what to install for what would not."""
     from rc_deploy.cli import show
@@ -213,4 +247,4 @@ def doctor(json: Json = None) -> None:
     show.diagnosed(*run(), json)
 
 
-ALL: tuple[Callable[..., None], ...] = (export, build, validate, bench, report, inspect, doctor)
+ALL: tuple[Callable[..., None], ...] = (export, build, validate, bench, report, inspect, download, doctor)

@@ -161,6 +161,14 @@ def inspected(found: Inspection, json_to: str | None) -> None:
         _facts(section, {key: _plain(value) for key, value in content.items()})
 
 
+def downloaded(dataset: str, folder: Path, written: list[Path], json_to: str | None) -> None:
+    """Show where a data set is now, and which of its files are new."""
+    if _as_json({"dataset": dataset, "folder": str(folder), "written": [str(path) for path in written]}, json_to):
+        return
+    news = f"{len(written)} files written, checked by size and SHA-256" if written else "all of it was there already"
+    _facts(f"{dataset} is in {folder}", {"files": news})
+
+
 def diagnosed(checks: list[Check], facts: dict[str, Any], json_to: str | None) -> None:
     """Show what works on this machine."""
     if _as_json({"checks": [asdict(check) for check in checks], "machine": facts}, json_to):

@@ -38,15 +38,28 @@ def test_calibration_equals_float64_reference(dtype: str) -> None:
     assert_within(found, exact, bound)
 
 
+@pytest.mark.parametrize("name", ["crop", "flip", "affine", "autoaugment", "random_erasing"])
+def test_augmentations_are_those_of_the_cpu(name: str) -> None:
+    from rc_training.augment import apply, draw
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    numbers = draw([name], len(images), generator)
+    expected = apply(images, [name], numbers)
+    for own in (numbers, numbers.cuda()):
+        found = apply(images.cuda(), [name], own).cpu()
+        # Interpolation rounds differently; everything else is exact.
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.01 if name == "affine" else 0)
+
+
 @pytest.mark.parametrize("augment", ["affine", ""], ids=["affine", "plain"])
 def test_digits_train_on_cuda(tmp_path: Path, augment: str) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn, which has the digits, is not installed")
-    if augment:
-        pytest.importorskip("kornia", reason="Kornia, which augments on the device, is not installed")
     from rc_training import recipe
+    from rc_training.options import RunOptions
     from rc_training.train import train
 
     digits = recipe.load("digits", ("epochs=5", "warmup_epochs=1", f"augment={augment}"))
-    checkpoint = train(digits, None, tmp_path / "c.pt", "cuda")
+    checkpoint = train(digits, RunOptions(tmp_path / "run", device="cuda"))
     assert checkpoint.metrics["device"] == torch.cuda.get_device_name()
     assert checkpoint.metrics["test_accuracy_last"] > 90

@@ -97,7 +97,83 @@ def test_overrides(tmp_path: Path) -> None:
 
 def test_an_override_repairs_or_completes_a_file(tmp_path: Path) -> None:
     assert recipes.load(write(tmp_path, GOOD.replace("epochs = 3", "epochs = 0", 1)), ["epochs=4"]).epochs == 4
-    assert recipes.load(write(tmp_path, GOOD.replace("momentum = 0.9", "")), ["momentum=0"]).momentum == 0
+    without = write(tmp_path, GOOD.replace("weight_decay = 5e-4", ""))
+    assert recipes.load(without, ["weight_decay=0"]).weight_decay == 0
+
+
+def test_keys_with_defaults(tmp_path: Path) -> None:
+    recipe = recipes.load(write(tmp_path, GOOD.replace("momentum = 0.9", "")))
+    assert recipe == recipes.Recipe(
+        name="mine",
+        dataset="digits",
+        architecture="rescnet8",
+        activation="gclu",
+        epochs=3,
+        batch_size=64,
+        learning_rate=0.1,
+        warmup_epochs=1,
+        weight_decay=5e-4,
+        augment=("affine",),
+        options={},
+        mixup=0.0,
+        cutmix=0.0,
+        optimizer="sgd",
+        momentum=0.9,
+        min_learning_rate=0.0,
+        schedule="cosine",
+        step_epochs=30,
+        step_factor=0.1,
+        label_smoothing=0.0,
+        clip_norm=0.0,
+        precision="float32",
+        seed=0,
+    )
+
+
+def test_every_key_can_be_written(tmp_path: Path) -> None:
+    """Table 5's transformers with everything of Table 3."""
+    text = (
+        GOOD
+        + """
+mixup = 1
+cutmix = 1.0
+optimizer = "adamw"
+min_learning_rate = 1e-6
+schedule = "step"
+step_epochs = 2
+step_factor = 0.5
+label_smoothing = 0.1
+clip_norm = 1
+precision = "bfloat16"
+options = {head = "fc2", reduction = 2}
+seed = 4
+"""
+    )
+    recipe = recipes.load(write(tmp_path, text))
+    assert (recipe.mixup, recipe.cutmix, recipe.label_smoothing, recipe.clip_norm) == (1.0, 1.0, 0.1, 1.0)
+    assert all(type(getattr(recipe, key)) is float for key in recipes.NUMBER_KEYS)
+    assert (recipe.optimizer, recipe.min_learning_rate, recipe.precision) == ("adamw", 1e-6, "bfloat16")
+    assert (recipe.schedule, recipe.step_epochs, recipe.step_factor) == ("step", 2, 0.5)
+    assert recipe.options == {"head": "fc2", "reduction": 2}
+    # What a run writes down can be read back as a recipe.
+    assert recipes.Recipe(**recipe.to_json() | {"augment": tuple(recipe.augment)}) == recipe
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options"),
+    [
+        (["options.head=fc2"], {"reduction": 2, "head": "fc2"}),
+        (["options.reduction=4", "options.head=fc2"], {"reduction": 4, "head": "fc2"}),
+        (['options={head = "fc2"}'], {"head": "fc2"}),
+        (['options={head="fc2"}', "options.reduction=8"], {"head": "fc2", "reduction": 8}),
+        (["options={}"], {}),
+    ],
+)
+def test_options_of_the_network(overrides: list[str], options: dict[str, object], tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "options = {reduction = 2}")
+    assert recipes.load(path, overrides).options == options
+    assert recipes.load(path).options == {"reduction": 2}
+    assert recipes.load("digits", ["options.head=fc2"]).options == {"head": "fc2"}
 
 
 # The line of the file that is replaced, by what, and what the message must say.
@@ -153,7 +229,33 @@ BAD = {
         "warmup_epochs = 3",
         "'warmup_epochs' is 3; it must be smaller than 'epochs'",
     ),
-    "missing": ("momentum = 0.9", "", "lacks momentum"),
+    "missing": ("weight_decay = 5e-4", "", "lacks weight_decay"),
+    "ends above the peak": (
+        "epochs = 3",
+        "epochs = 3\nmin_learning_rate = 0.2",
+        "'min_learning_rate' is 0.2; it must be at most 'learning_rate', which is 0.1",
+    ),
+    "no table": ("epochs = 3", "epochs = 3\noptions = 3", "'options' is 3; it must be a table of texts, numbers"),
+    "table in a table": ("epochs = 3", "epochs = 3\noptions = {a = {}}", "'options' is {'a': {}}; it must be a table"),
+    "infinite option": ("epochs = 3", "epochs = 3\noptions = {a = inf}", "'options' is {'a': inf}; it must be"),
+    "option that is a key": (
+        "epochs = 3",
+        "epochs = 3\noptions = {activation = 'relu'}",
+        "with no num_classes or activation or in_channels: other keys decide those",
+    ),
+    "smooth": (
+        "epochs = 3",
+        "epochs = 3\nlabel_smoothing = 1",
+        "'label_smoothing' is 1; it must be a number from 0 to",
+    ),
+    "negative alpha": ("epochs = 3", "epochs = 3\nmixup = -1", "'mixup' is -1; it must be a number from 0 to 100"),
+    "half": (
+        "epochs = 3",
+        "epochs = 3\nprecision = 'fp16'",
+        "'precision' is 'fp16'; it must be one of float32",
+    ),
+    "optimizer": ("epochs = 3", "epochs = 3\noptimizer = 'adam'", "it must be one of sgd, adamw"),
+    "schedule": ("epochs = 3", "epochs = 3\nschedule = 'linear'", "it must be one of cosine, step"),
     "not TOML": ("epochs = 3", "epochs =", "is not valid TOML"),
 }
 
@@ -177,6 +279,10 @@ def test_wrong_files(case: str, tmp_path: Path) -> None:
         ("epochs=many", "--set epochs=many: 'epochs' is 'many'; it must be a whole number"),
         ("epochs=", "--set epochs=: 'epochs' is ''; it must be a whole number"),
         ("name=x", "--set name=x: there is no key 'name'"),
+        ("options.a b=1", "--set options.a b=1: 'options' is {'a b': 1}; it must be a table"),
+        ("options.=1", "--set options.=1: 'options' is {'': 1}; it must be a table"),
+        ("options.head=[]", "--set options.head=[]: 'options' is {'head': []}; it must be a table"),
+        ("epochs.head=1", "--set epochs.head=1: there is no key 'epochs.head'"),
         ("augment=rotate", "--set augment=rotate: 'augment' is ['rotate']"),
     ],
 )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from rc_deploy import data
+from rc_deploy.data import pictures
 from rc_deploy.errors import InputError
+from rc_deploy.optional import require
 from rc_deploy.specs import InputSpec
+from rc_training.splits import FromFiles, InMemory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from rc_training.splits import Split
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR100_NAMES = """
@@ -27,6 +32,8 @@ shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower swe
 telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100_CLASSES = tuple(_CIFAR100_NAMES.split())
+# Until `Dataset.at` knows their names.
+IMAGENET_CLASSES = tuple(str(index) for index in range(pictures.IMAGENET_CLASSES))
 
 
 @dataclass(frozen=True)
@@ -36,17 +43,43 @@ class Dataset:
     Attributes:
         name: as in the data source "NAME:SPLIT".
         input: what a network trained on it takes; mean and std are those of the training split.
+        streamed: whether it is read while training, because no memory holds it.
     """
 
     name: str
     input: InputSpec
+    streamed: bool = False
+
+    def at(self, folder: Path | None) -> Dataset:
+        """Return the data set as it is in a data folder: ImageNet's classes bear the names of its folders, the wnids.
+
+        Raises:
+            InputError: missing files.
+        """
+        if not self.streamed:
+            return self
+        return replace(self, input=replace(self.input, classes=pictures.find_imagenet("val", folder).classes))
+
+    def open(self, split: str, folder: Path | None, device: torch.device, workers: int = 0) -> Split:
+        """Return "train" or "test" as batches: on `device`, or decoded by so many worker processes.
+
+        Raises:
+            InputError: missing or damaged files.
+            MissingDependencyError: the data set needs a package that is not installed.
+        """
+        if not self.streamed:
+            return InMemory(*self.load(split, folder, device))
+        found = pictures.find_imagenet("train" if split == "train" else "val", folder)
+        require("PIL.Image", "Reading pictures")
+        return FromFiles(found.labelled_for(self.input), self.input, device, workers)
 
     def load(self, split: str, folder: Path | None, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return images (N, C, H, W) uint8 and labels (N,) int64 of "train" or "test", both on `device`.
 
         Raises:
             InputError: missing or damaged files.
-            MissingDependencyError: the data set comes with a package that is not installed.
+            MissingDependencyError: the data set needs a package that is not installed.
+            UnsupportedError: it does not fit into memory; `open` reads it while training.
         """
         source = f"{self.name}:{split}"
         found = data.load(source, folder, self.input)
@@ -67,6 +100,20 @@ DATASETS = {
             "cifar100",
             InputSpec((3, 32, 32), (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762), CIFAR100_CLASSES),
         ),
+        Dataset(
+            "svhn",
+            InputSpec(
+                (3, 32, 32),
+                (109.9 / 255, 109.7 / 255, 113.8 / 255),
+                (50.1 / 255, 50.6 / 255, 50.8 / 255),
+                tuple("0123456789"),
+            ),
+        ),
+        Dataset(
+            "imagenet",
+            InputSpec((3, 224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), IMAGENET_CLASSES),
+            streamed=True,
+        ),
     )
 }
 
@@ -78,8 +125,18 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
         images: (N, C, H, W) of pixel values 0 to 255, uint8 or float.
         spec: what the network takes.
     """
-    mean = torch.tensor(spec.mean, device=images.device).view(-1, 1, 1)
-    std = torch.tensor(spec.std, device=images.device).view(-1, 1, 1)
-    # A tensor, not a number: CUDA multiplies by the reciprocal of a number, which rounds differently.
-    largest = torch.tensor(255.0, device=images.device)
-    return (images.float() / largest - mean) / std
+    return Normalisation(spec, images.device)(images)
+
+
+class Normalisation:
+    """`normalise` with its constants on the device, for where nothing may be copied there (a CUDA graph)."""
+
+    def __init__(self, spec: InputSpec, device: torch.device) -> None:
+        self._mean = torch.tensor(spec.mean, device=device).view(-1, 1, 1)
+        self._std = torch.tensor(spec.std, device=device).view(-1, 1, 1)
+        # A tensor, not a number: CUDA multiplies by the reciprocal of a number, which rounds differently.
+        self._largest = torch.tensor(255.0, device=device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return images (N, C, H, W) of pixel values 0 to 255 as `normalise` does."""
+        return (images.float() / self._largest - self._mean) / self._std

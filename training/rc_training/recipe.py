@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,17 @@ from rc_training.augment import AUGMENTATIONS
 from rc_training.blocks import ACTIVATIONS
 from rc_training.datasets import DATASETS
 from rc_training.models import ARCHITECTURES
+from rc_training.optimizer import OPTIMIZERS
+from rc_training.rules import arguments, list_of, number, one_of, whole
+from rc_training.schedule import SCHEDULES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train one network: SGD with warm-up and cosine, cross entropy.
+    """How to train one network: everything that decides the result, and nothing that only decides the speed.
 
     Attributes:
         name: the recipe's file name without its suffix.
@@ -28,12 +31,23 @@ class Recipe:
         architecture: a name of `ARCHITECTURES`.
         activation: a name of `ACTIVATIONS`.
         epochs: passes over the training split.
-        batch_size: images per step; an epoch's last batch may be smaller.
+        batch_size: images per step, over all processes; an epoch's last batch may be smaller.
         learning_rate: the highest one, reached after the warm-up.
         warmup_epochs: fewer than `epochs`.
-        momentum: of SGD, not Nesterov's.
-        weight_decay: on all parameters.
+        weight_decay: on all parameters; AdamW's is decoupled from the gradient.
         augment: names of `AUGMENTATIONS`, in the order in which they are applied.
+        options: further keyword arguments of `models.create`.
+        mixup: alpha of the Beta distribution that mixed images are weighted with; 0 leaves mixup off.
+        cutmix: likewise, of the areas that are cut out; with both on, each batch takes one of the two at random.
+        optimizer: a name of `OPTIMIZERS`.
+        momentum: of SGD, not Nesterov's; AdamW takes no notice of it.
+        min_learning_rate: where the cosine ends.
+        schedule: a name of `SCHEDULES`: what follows the warm-up.
+        step_epochs: epochs between two steps of the schedule "step", counted from the first epoch.
+        step_factor: what each of its steps multiplies the learning rate by.
+        label_smoothing: share of the target that is spread over all classes.
+        clip_norm: largest norm of all gradients together, longer ones are scaled down to it; 0 leaves them alone.
+        precision: a name of `PRECISIONS`: of the forward and backward pass; weights are float32.
         seed: of the weights, the order of the images and the augmentations.
     """
 
@@ -45,64 +59,62 @@ class Recipe:
     batch_size: int
     learning_rate: float
     warmup_epochs: int
-    momentum: float
     weight_decay: float
     augment: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    min_learning_rate: float = 0.0
+    schedule: str = "cosine"
+    step_epochs: int = 30
+    step_factor: float = 0.1
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    precision: str = "float32"
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
         return asdict(self) | {"augment": list(self.augment)}
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What one key may be: `allowed` in words for messages, `accepts` as a test."""
-
-    allowed: str
-    accepts: Callable[[Any], bool]
+    def differences(self, other: dict[str, Any]) -> str:
+        """Say in which keys another recipe, as JSON values, differs; "" where it says the same under any name."""
+        mine = self.to_json()
+        keys = [key for key in {**other, **mine} if key != "name" and other.get(key) != mine.get(key)]
+        return "; ".join(f"{key} is {other.get(key)!r:.60} there and {mine.get(key)!r:.60} here" for key in keys)
 
 
-def _one_of(names: Iterable[str]) -> Rule:
-    known = tuple(names)
-    return Rule(f"one of {', '.join(known)}", lambda value: isinstance(value, str) and value in known)
-
-
-def _list_of(names: Iterable[str]) -> Rule:
-    known = tuple(names)
-    return Rule(
-        f"a list of any of {', '.join(known)}, each once",
-        lambda value: (
-            isinstance(value, list) and all(item in known for item in value) and len(set(value)) == len(value)
-        ),
-    )
-
-
-def _whole(low: int, high: int) -> Rule:
-    return Rule(f"a whole number from {low:,} to {high:,}", lambda value: type(value) is int and low <= value <= high)
-
-
-def _number(low: float, high: float) -> Rule:
-    return Rule(
-        f"a number from {low:g} to {high:g}",
-        lambda value: type(value) in (int, float) and low <= value <= high,
-    )
-
-
+PRECISIONS = ("float32", "bfloat16")
 RULES = {
-    "dataset": _one_of(DATASETS),
-    "architecture": _one_of(ARCHITECTURES),
-    "activation": _one_of(ACTIVATIONS),
-    "epochs": _whole(1, 10_000),
-    "batch_size": _whole(1, 65_536),
-    "learning_rate": _number(1e-8, 1e8),
-    "warmup_epochs": _whole(0, 9_999),
-    "momentum": _number(0, 0.9999),
-    "weight_decay": _number(0, 1),
-    "augment": _list_of(AUGMENTATIONS),
-    "seed": _whole(0, 2**63 - 1),
+    "dataset": one_of(DATASETS),
+    "architecture": one_of(ARCHITECTURES),
+    "activation": one_of(ACTIVATIONS),
+    "options": arguments(reserved=("num_classes", "activation", "in_channels")),
+    "augment": list_of(AUGMENTATIONS),
+    "mixup": number(0, 100),
+    "cutmix": number(0, 100),
+    "epochs": whole(1, 10_000),
+    "batch_size": whole(1, 65_536),
+    "optimizer": one_of(OPTIMIZERS),
+    "learning_rate": number(1e-8, 1e8),
+    "min_learning_rate": number(0, 1e8),
+    "schedule": one_of(SCHEDULES),
+    "step_epochs": whole(1, 10_000),
+    "step_factor": number(1e-8, 1),
+    "warmup_epochs": whole(0, 9_999),
+    "momentum": number(0, 0.9999),
+    "weight_decay": number(0, 1),
+    "label_smoothing": number(0, 0.9999),
+    "clip_norm": number(0, 1e8),
+    "precision": one_of(PRECISIONS),
+    "seed": whole(0, 2**63 - 1),
 }
-OPTIONAL_KEYS = {field.name for field in fields(Recipe) if field.default is not MISSING}
+REQUIRED_KEYS = {
+    field.name for field in fields(Recipe) if field.default is MISSING and field.default_factory is MISSING
+} & RULES.keys()
+NUMBER_KEYS = {field.name for field in fields(Recipe) if field.type == "float"}
 
 
 def available() -> dict[str, Path]:
@@ -119,7 +131,7 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     Args:
         reference: the name of one that comes with rc_training, or the path of a .toml file.
         overrides: "key=value" each, in place of what the file says; the value as in TOML, but strings need no
-            quotes and lists may be written a,b.
+            quotes and lists may be written a,b. "options.NAME=value" changes one of the options and leaves the others.
 
     Raises:
         InputError: no such recipe, not TOML, or a key unknown, missing, of the wrong type or out of range.
@@ -135,7 +147,7 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         ) from None
     origins = dict.fromkeys(table, f"The recipe {path}")
     for override in overrides:
-        key, value = _parse_override(override)
+        key, value = _parse_override(override, table)
         table[key] = value
         origins[key] = f"--set {override}"
     for key, value in table.items():
@@ -156,7 +168,8 @@ def find(reference: str) -> Path:
     return known[reference]
 
 
-def _parse_override(text: str) -> tuple[str, Any]:
+def _parse_override(text: str, table: dict[str, Any]) -> tuple[str, Any]:
+    """Return the key that `text` changes and its new value; `table` holds the recipe so far."""
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         raise InputError(f"--set {text} is not KEY=VALUE.", "Write e.g. --set epochs=10.")
@@ -166,6 +179,9 @@ def _parse_override(text: str) -> tuple[str, Any]:
         parsed = value
     if key == "augment" and isinstance(parsed, str):
         parsed = [name.strip() for name in parsed.split(",") if name.strip()]
+    options = table.get("options", {})
+    if key.startswith("options.") and isinstance(options, dict):  # what else a file may have there is refused below
+        return "options", options | {key.removeprefix("options."): parsed}
     return key, parsed
 
 
@@ -180,17 +196,24 @@ def _check(key: str, value: Any, origin: str) -> None:
 
 
 def _from_table(path: Path, table: dict[str, Any]) -> Recipe:
-    missing = [key for key in RULES if key not in table and key not in OPTIONAL_KEYS]
+    missing = [key for key in RULES if key in REQUIRED_KEYS and key not in table]
     if missing:
         raise InputError(
             f"The recipe {path} lacks {', '.join(missing)}.",
             f"Add it, or pass --set {missing[0]}=VALUE: {missing[0]} is {RULES[missing[0]].allowed}.",
         )
-    if table["warmup_epochs"] >= table["epochs"]:
+    numbers = {key: float(value) for key, value in table.items() if key in NUMBER_KEYS}
+    recipe = Recipe(**{**table, **numbers, "name": path.stem, "augment": tuple(table["augment"])})
+    if recipe.warmup_epochs >= recipe.epochs:
         raise InputError(
-            f"The recipe {path}: 'warmup_epochs' is {table['warmup_epochs']}; it must be smaller than "
-            f"'epochs', which is {table['epochs']}.",
+            f"The recipe {path}: 'warmup_epochs' is {recipe.warmup_epochs}; it must be smaller than "
+            f"'epochs', which is {recipe.epochs}.",
             "Pass --set warmup_epochs=0, or more epochs.",
         )
-    numbers = {key: float(table[key]) for key in ("learning_rate", "momentum", "weight_decay")}
-    return Recipe(**{**table, **numbers, "name": path.stem, "augment": tuple(table["augment"])})
+    if recipe.min_learning_rate > recipe.learning_rate:
+        raise InputError(
+            f"The recipe {path}: 'min_learning_rate' is {recipe.min_learning_rate:g}; it must be at most "
+            f"'learning_rate', which is {recipe.learning_rate:g}.",
+            "Pass --set min_learning_rate=0, or a higher learning rate.",
+        )
+    return recipe

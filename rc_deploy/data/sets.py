@@ -1,0 +1,37 @@
+"""Images in memory, and how they are fed to a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rc_deploy.specs import InputSpec
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images (N, C, H, W) uint8, and their labels (N,) int64 where they have any."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def head(self, limit: int | None) -> ImageSet:
+        """Return the first `limit` images; all of them for None."""
+        labels = None if self.labels is None else self.labels[:limit]
+        return ImageSet(self.images[:limit], labels, self.classes)
+
+
+def normalise(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    """Return what the network takes: (pixels / 255 - mean) / std per channel, (N, C, H, W) float32."""
+    mean = np.array(spec.mean, np.float32).reshape(1, -1, 1, 1)
+    std = np.array(spec.std, np.float32).reshape(1, -1, 1, 1)
+    return (images.astype(np.float32) / np.float32(255) - mean) / std
