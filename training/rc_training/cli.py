@@ -20,7 +20,12 @@ class Device(StrEnum):
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe (digits, cifar10-rescnet8, ...) or a .toml file.")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="Name of a recipe (digits, table1/rescnet32-cifar10, ...) or a .toml file.")
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List the recipes and the paper's results; with a word, those that have it.")
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option("--data", "--data-dir", metavar="DIR", help="Folder that holds CIFAR; RC_DATA by default."),
@@ -39,6 +44,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a network from a recipe and write a checkpoint."""
+    if list_:
+        from rc_training import listing
+
+        listing.run(recipe, json)
+        return
+    if recipe is None:
+        raise typer.BadParameter("Name a recipe; `rc-deploy train --list` shows them.", param_hint="RECIPE")
     from rc_deploy.optional import require
 
     require("torch", "Training", extra="train")
