@@ -17,7 +17,7 @@ from rc_training import recipe as recipes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from click.testing import Result
+    from typer.testing import Result
 
 NAME = "table1/rescnet32-cifar10"
 
@@ -70,9 +70,9 @@ def test_mean_and_spread_over_seeds_beside_the_paper(tmp_path: Path) -> None:
     (row,) = collect(tmp_path).finished
     assert (row.recipe, row.known, row.changes, row.seeds) == (NAME, True, {}, (0, 1, 2))
     # Three values a step apart: their mean is the middle one, their sample standard deviation the step.
-    assert (row.best.mean, row.best.deviation) == (pytest.approx(93.7), pytest.approx(0.3))
-    assert (row.last.mean, row.last.deviation) == (pytest.approx(93.2), pytest.approx(0.3))
-    assert (row.paper, row.difference) == (93.79, pytest.approx(-0.09))
+    assert (row.best.mean, row.best.deviation) == pytest.approx((93.7, 0.3))
+    assert (row.last.mean, row.last.deviation) == pytest.approx((93.2, 0.3))
+    assert (row.paper, row.difference) == pytest.approx((93.79, -0.09))
     assert (row.epochs, row.recipe_epochs, row.seconds, row.devices) == (200, 200, 100.0, ("cpu",))
     text = results_view.text(collect(tmp_path))
     line = next(line for line in text.splitlines() if line.startswith(NAME))
