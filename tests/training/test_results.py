@@ -143,7 +143,7 @@ def test_unfinished_runs_are_apart(tmp_path: Path) -> None:
     ):
         folder = write(tmp_path / f"seed{number}", NAME, [f"seed={number}"], status="running", metrics=None)
         (folder / "log.jsonl").write_text(log)
-    write(tmp_path / "seed4", NAME, ["seed=4"], status="running")
+    write(tmp_path / "seed4", NAME, ["seed=4", "epochs=9"], status="running")
     found = collect(tmp_path)
     assert found.finished == ()
     assert [(row.seed, row.epoch, row.epochs) for row in found.unfinished] == [
@@ -151,11 +151,13 @@ def test_unfinished_runs_are_apart(tmp_path: Path) -> None:
         (1, 1, 200),
         (2, 0, 200),
         (3, 0, 200),
-        (4, 0, 200),
+        (4, 0, 9),
     ]
+    assert [list(row.changes) for row in found.unfinished] == [[], [], [], [], ["epochs"]]
     assert [row.test_accuracy for row in found.unfinished] == [60.0, 50.0, None, None, None]
     text = results_view.text(found)
     assert "2/200" in text
+    assert "epochs=9" in text
     assert "No finished run was found" in text
     assert "--resume" in text
 

@@ -82,6 +82,7 @@ class Unfinished:
     """A run that is still going on, or was stopped: the last epoch in its log, and what it reached."""
 
     recipe: str
+    changes: dict[str, Change]
     seed: int
     epoch: int
     epochs: int
@@ -111,27 +112,27 @@ def collect(files: Iterable[Path]) -> Results:
         except InputError as error:
             skipped.append(str(error))
     known = catalogue.available()
+    unfinished = []
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(found, key=lambda run: (run.seed, run.folder)):
-        groups.setdefault((_name(run), json.dumps(_comparable(run.recipe), sort_keys=True)), []).append(run)
+        name = catalogue.ALIASES.get(run.recipe_name, run.recipe_name)
+        if run.status is runs.Status.RUNNING:
+            unfinished.append(_unfinished(name, known.get(name), run))
+        else:
+            groups.setdefault((name, json.dumps(_comparable(run.recipe), sort_keys=True)), []).append(run)
+    finished = [_outcome(name, known.get(name), group) for (name, _), group in groups.items()]
     ranks = {name: rank for rank, name in enumerate(known)}
 
-    def order(row: Outcome | Unfinished) -> tuple[int, str]:
-        return ranks.get(row.recipe, len(ranks)), row.recipe
+    def order(row: Outcome | Unfinished) -> tuple[int, str, int, str]:
+        return ranks.get(row.recipe, len(ranks)), row.recipe, len(row.changes), str(row.changes)
 
-    outcomes, unfinished = [], []
-    for (name, _), group in groups.items():
-        if finished := [run for run in group if run.metrics is not None and run.status is runs.Status.FINISHED]:
-            outcomes.append(_outcome(name, known.get(name), finished))
-        unfinished += [_unfinished(name, run) for run in group if run.status is not runs.Status.FINISHED]
-    outcomes.sort(key=lambda row: (*order(row), len(row.changes), str(row.changes)))
-    return Results(tuple(outcomes), tuple(sorted(unfinished, key=order)), tuple(skipped))
+    return Results(tuple(sorted(finished, key=order)), tuple(sorted(unfinished, key=order)), tuple(skipped))
 
 
 def _outcome(name: str, entry: Entry | None, group: Sequence[Run]) -> Outcome:
     metrics = [run.metrics for run in group if run.metrics is not None]
     best = Spread.of([item.test_accuracy_best for item in metrics])
-    changes = {} if entry is None else _changes(entry.keys, group[0].recipe)
+    changes = _changes(entry, group[0])
     paper = entry.paper.accuracy if entry and entry.paper and not changes else None
     return Outcome(
         recipe=name,
@@ -150,13 +151,9 @@ def _outcome(name: str, entry: Entry | None, group: Sequence[Run]) -> Outcome:
     )
 
 
-def _unfinished(name: str, run: Run) -> Unfinished:
+def _unfinished(name: str, entry: Entry | None, run: Run) -> Unfinished:
     epoch, accuracy = (0, None) if run.logged is None else (run.logged.epoch, run.logged.test_accuracy)
-    return Unfinished(name, run.seed, epoch, run.recipe["epochs"], accuracy, run.folder)
-
-
-def _name(run: Run) -> str:
-    return catalogue.ALIASES.get(run.recipe_name, run.recipe_name)
+    return Unfinished(name, _changes(entry, run), run.seed, epoch, run.recipe["epochs"], accuracy, run.folder)
 
 
 def _device(run: Run) -> str:
@@ -164,8 +161,11 @@ def _device(run: Run) -> str:
     return f"{run.processes} x {device}" if run.processes > 1 else device
 
 
-def _changes(recipe: dict[str, Any], run: dict[str, Any]) -> dict[str, Change]:
-    before, after = _comparable(recipe), _comparable(run)
+def _changes(entry: Entry | None, run: Run) -> dict[str, Change]:
+    """Return where a run differs from the recipe of its name; nowhere, if there is none of that name."""
+    if entry is None:
+        return {}
+    before, after = _comparable(entry.keys), _comparable(run.recipe)
     return {
         key: Change(before.get(key), after.get(key))
         for key in dict.fromkeys((*before, *after))

@@ -11,7 +11,7 @@ from rc_training.columns import accuracy, aligned, setting
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rc_training.results import Change, Outcome, Results, Spread, Unfinished
+    from rc_training.results import Outcome, Results, Spread, Unfinished
 
 LEGEND = """\
 Accuracies in % of the test split. Last epoch: of the weights that a run keeps. Best epoch: chosen by the test split
@@ -19,7 +19,7 @@ itself, which is optimistic; the paper reports that of one seed, and the differe
 mean of the best epochs here. ±: standard deviation over the seeds (n - 1). Time: of one run."""
 _FINISHED = ("recipe", "seeds (n)", "last epoch", "best epoch", "paper", "difference", "epochs", "time", "device")
 _CHANGED = ("recipe", "changed to", "seeds (n)", "last epoch", "best epoch", "epochs", "time", "device")
-_UNFINISHED = ("recipe", "seed", "epoch", "accuracy", "folder")
+_UNFINISHED = ("recipe", "changed to", "seed", "epoch", "accuracy", "folder")
 
 
 def text(results: Results) -> str:
@@ -58,13 +58,12 @@ def _finished(row: Outcome) -> tuple[str, ...]:
 
 
 def _changed(row: Outcome) -> tuple[str, ...]:
-    changes = ", ".join(f"{_change(key, change)}" for key, change in row.changes.items())
-    return (row.recipe, changes, _seeds(row), _spread(row.last), _spread(row.best), *_effort(row))
+    return (row.recipe, _changes(row), _seeds(row), _spread(row.last), _spread(row.best), *_effort(row))
 
 
 def _unfinished(row: Unfinished) -> tuple[str, ...]:
     reached = "" if row.test_accuracy is None else f"{row.test_accuracy:.2f}"
-    return row.recipe, str(row.seed), f"{row.epoch}/{row.epochs}", reached, row.folder
+    return row.recipe, _changes(row), str(row.seed), f"{row.epoch}/{row.epochs}", reached, row.folder
 
 
 def _effort(row: Outcome) -> tuple[str, str, str]:
@@ -80,5 +79,7 @@ def _spread(values: Spread) -> str:
     return f"{values.mean:.2f}" if values.deviation is None else f"{values.mean:.2f} ± {values.deviation:.2f}"
 
 
-def _change(key: str, change: Change) -> str:
-    return f"no {key}" if change.run is None else setting(key, change.run)
+def _changes(row: Outcome | Unfinished) -> str:
+    return ", ".join(
+        f"no {key}" if change.run is None else setting(key, change.run) for key, change in row.changes.items()
+    )
