@@ -24,7 +24,7 @@ $(VENV)/installed: pyproject.toml constraints.txt $(PLUGINS)
 
 demo: $(VENV)/installed  ## Real digits through train, export, build --fp16, validate, bench to a report (3 minutes).
 	mkdir -p $(DEMO)
-	$(BIN)/rc-deploy train digits --output $(DEMO)/checkpoint.pt --json $(DEMO)/training.json
+	$(BIN)/rc-deploy train digits --run $(DEMO)/run --restart --output $(DEMO)/checkpoint.pt --json $(DEMO)/training.json
 	$(BIN)/rc-deploy export $(DEMO)/checkpoint.pt $(DEMO)/model.onnx --json $(DEMO)/export.json
 	$(BIN)/rc-deploy validate $(DEMO)/model.onnx --reference $(DEMO)/checkpoint.pt --data digits:test \
 	    --min-agreement 100 --json $(DEMO)/validation.fp32.json

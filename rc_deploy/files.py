@@ -187,6 +187,11 @@ def json_text(document: Any) -> str:
     return json.dumps(_finite(document), indent=2, allow_nan=False)
 
 
+def json_line(document: Any) -> str:
+    """Return `document` as JSON on one line, for files that hold one document a line; otherwise as `json_text`."""
+    return json.dumps(_finite(document), allow_nan=False)
+
+
 def read_json(path: Path, kind: str) -> dict[str, Any]:
     """Read a JSON object from `path`. Raises InputError where it is missing or is not one."""
     require_file(path, kind)

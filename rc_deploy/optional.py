@@ -17,6 +17,7 @@ EXTRAS = {
     "pycuda": ("PyCUDA", "gpu"),
     "safetensors": ("safetensors", "export"),
     "sklearn": ("scikit-learn", "train"),
+    "tensorboard": ("TensorBoard", "train"),
     "tensorrt": ("TensorRT", "tensorrt"),
     "tensorrt_rtx": ("TensorRT-RTX", "rtx"),
     "torch": ("PyTorch", "export"),

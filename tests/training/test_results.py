@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from rc_deploy.errors import InputError, OutputError
-from rc_training import cli_results, results, results_view, runs
+from rc_training import cli, cli_results, results, results_view, runs
 from rc_training import recipe as recipes
 
 if TYPE_CHECKING:
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from typer.testing import Result
 
 NAME = "table1/rescnet32-cifar10"
+METRICS = {
+    "test_accuracy_last": 92.5,
+    "test_accuracy_best": 93.0,
+    "best_epoch": 1,
+    "epochs": 200,
+    "seconds": 100.0,
+    "images_per_second": 50_000.0,
+    "device": "cpu",
+    "torch": "2.13",
+}
 
 
 def write(folder: Path, name: str, overrides: Sequence[str] = (), best: float = 93.0, **changes: Any) -> Path:
@@ -32,21 +42,12 @@ def write(folder: Path, name: str, overrides: Sequence[str] = (), best: float = 
         "recipe_name": recipe.name,
         "seed": recipe.seed,
         "status": "finished",
-        "machine": {},
+        "machine": {"cpu": "made up"},
         "command": ["rc-deploy", "train", name],
         "started": "2026-11-24T04:00:00+00:00",
         "processes": 1,
         "parameters": 488_326,
-        "metrics": {
-            "test_accuracy_last": best - 0.5,
-            "test_accuracy_best": best,
-            "best_epoch": recipe.epochs - 1,
-            "epochs": recipe.epochs,
-            "seconds": 100.0,
-            "images_per_second": 50_000.0,
-            "device": "cpu",
-            "torch": "2.13",
-        },
+        "metrics": METRICS | {"test_accuracy_last": best - 0.5, "test_accuracy_best": best, "epochs": recipe.epochs},
         **changes,
     }
     folder.mkdir(parents=True)
@@ -85,6 +86,18 @@ def test_mean_and_spread_over_seeds_beside_the_paper(tmp_path: Path) -> None:
         *line.split("  ")[6:],
     ]
     assert line.split()[-3:] == ["200/200", "0:01:40", "cpu"]
+
+
+def test_what_training_leaves_is_what_is_read(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(cli.train)
+    options = ["--set", "epochs=1", "--set", "architecture=resnet8", "--device", "cpu", "--run", str(tmp_path / "runs")]
+    trained = CliRunner().invoke(app, ["digits", *options, "--seeds", "1,4", "--json", "-"], catch_exceptions=False)
+    reached = json.loads(trained.stdout)["spread"]
+    (row,) = collect(tmp_path).finished
+    assert (row.recipe, row.seeds, list(row.changes)) == ("digits", (1, 4), ["architecture", "epochs", "warmup_epochs"])
+    for mine, theirs in ((row.last, reached["test_accuracy_last"]), (row.best, reached["test_accuracy_best"])):
+        assert (mine.mean, mine.deviation) == pytest.approx((theirs["mean"], theirs["standard_deviation"]))
 
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
@@ -136,25 +149,23 @@ def test_unfinished_runs_are_apart(tmp_path: Path) -> None:
     for number, log in enumerate(
         [
             '{"epoch": 1, "test_accuracy": 50.0}\n{"epoch": 2, "test_accuracy": 60.0}\n',
-            '{"epoch": 1, "test_accuracy": 50.0}\n{"epoch": 2, "test_accu',  # killed while it wrote
-            '{"epoch": 1',
+            '{"epoch": 1, "test_accuracy": 50.0}\n{"epoch": 2, "test_accu',  # a copy that was cut off
             "",
         ]
     ):
         folder = write(tmp_path / f"seed{number}", NAME, [f"seed={number}"], status="running", metrics=None)
         (folder / "log.jsonl").write_text(log)
-    write(tmp_path / "seed4", NAME, ["seed=4", "epochs=9"], status="running")
+    write(tmp_path / "seed3", NAME, ["seed=3", "epochs=9"], status="running", metrics=None)
     found = collect(tmp_path)
     assert found.finished == ()
     assert [(row.seed, row.epoch, row.epochs) for row in found.unfinished] == [
         (0, 2, 200),
         (1, 1, 200),
         (2, 0, 200),
-        (3, 0, 200),
-        (4, 0, 9),
+        (3, 0, 9),
     ]
-    assert [list(row.changes) for row in found.unfinished] == [[], [], [], [], ["epochs"]]
-    assert [row.test_accuracy for row in found.unfinished] == [60.0, 50.0, None, None, None]
+    assert [list(row.changes) for row in found.unfinished] == [[], [], [], ["epochs"]]
+    assert [row.test_accuracy for row in found.unfinished] == [60.0, 50.0, None, None]
     text = results_view.text(found)
     assert "2/200" in text
     assert "epochs=9" in text
@@ -165,22 +176,19 @@ def test_unfinished_runs_are_apart(tmp_path: Path) -> None:
 # How a good run is damaged, and what is said about it.
 DAMAGED = {
     "half a file": (None, "is not valid JSON"),
-    "another document": ({"schema": "rc-deploy/bench"}, "is not the record of a run of this version"),
-    "a later version": ({"schema_version": 2}, "is not the record of a run of this version"),
+    "another document": ({"schema": "rc-deploy/bench"}, "it is not rc-deploy/run, version 1"),
+    "a later version": ({"schema_version": 2}, "it is not rc-deploy/run, version 1"),
     "no seed": ({"seed": "0"}, "'seed' is text where a whole number belongs"),
     "unknown status": ({"status": "lost"}, "'status' is 'lost', not one of running, finished"),
     "no metrics": ({"metrics": None}, "it is finished, but has no metrics"),
     "no accuracy": ({"metrics": {"test_accuracy_last": 1.0}}, "'metrics.test_accuracy_best' is missing"),
     "no such accuracy": (
-        {"metrics": {"test_accuracy_last": None, "test_accuracy_best": 93.0, "epochs": 2, "seconds": 1.0}},
+        {"metrics": METRICS | {"test_accuracy_last": None}},
         "an accuracy is not between 0 and 100",
     ),
-    "endless": (
-        {"metrics": {"test_accuracy_last": 1, "test_accuracy_best": 2, "epochs": 2, "seconds": 1e300}},
-        "'seconds' is 1e+300",
-    ),
+    "endless": ({"metrics": METRICS | {"seconds": 1e300}}, "'metrics.seconds' is 1e+300"),
     "no epochs": ({"recipe": {"epochs": "many"}}, "'recipe.epochs' is not a whole number"),
-    "nested": ({"recipe": json.loads("[" * 40 + "]" * 40)}, "nested too deep"),
+    "nested": ({"recipe": {"a": json.loads("[" * 40 + "]" * 40)}}, "nested too deep"),
 }
 
 
@@ -201,9 +209,10 @@ def test_damaged_runs_are_named_and_skipped(case: str, tmp_path: Path) -> None:
     assert message in skipped
 
 
-def test_a_damaged_log_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("log", [b"\xff\n" * 9, b'{"epoch": 1', b'{"epoch": 1, "test_accuracy": "high"}\n', b"[]\n"])
+def test_a_damaged_log_is_named(log: bytes, tmp_path: Path) -> None:
     folder = write(tmp_path / "run", NAME, status="running", metrics=None)
-    (folder / "log.jsonl").write_bytes(b"\xff\n" * 9)
+    (folder / "log.jsonl").write_bytes(log)
     assert "no line of it is an epoch" in collect(tmp_path).skipped[0]
 
 

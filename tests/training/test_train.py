@@ -5,32 +5,52 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
 from rc_deploy import checkpoint, data
 from rc_deploy.errors import InputError, OutputError, UnsupportedError
+from rc_training import evaluate as evaluation
 from rc_training import recipe as recipes
 from rc_training import train as training
+from rc_training import trainer
 from rc_training.datasets import DATASETS
+from rc_training.evaluate import Evaluation, evaluate
 from rc_training.models import create
-from rc_training.progress import Meter
+from rc_training.options import RunOptions
+from rc_training.progress import Meter, Pace, Progress, Reporter
 from rc_training.schedule import learning_rate
+from rc_training.step import StepResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rc_deploy.checkpoint import Checkpoint
-    from rc_training.progress import Progress
 
 SHORT = replace(recipes.load("digits"), epochs=6, warmup_epochs=1, batch_size=64)
 TINY = replace(SHORT, architecture="resnet8", activation="relu", epochs=1, warmup_epochs=0, batch_size=512)
 IMAGES = 1437
 
 
+class Listener(Reporter):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.reports: list[Progress] = []
+
+    def progress(self, progress: Progress) -> None:
+        self.reports.append(progress)
+
+
 @pytest.fixture(scope="module")
-def reports() -> list[Progress]:
-    return []
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def reports(listener: Listener) -> list[Progress]:
+    return listener.reports
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +59,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(path: Path, reports: list[Progress]) -> Checkpoint:
-    return training.train(SHORT, None, path, device="cpu", on_progress=reports.append)
+def trained(path: Path, listener: Listener) -> Checkpoint:
+    return train(SHORT, path, listener)
+
+
+def train(recipe: recipes.Recipe, path: Path, reporter: Reporter | None = None) -> Checkpoint:
+    """Train on the CPU into a folder beside `path`, the checkpoint."""
+    return training.train(recipe, RunOptions(path.parent / "run", output=path, device="cpu"), reporter)
 
 
 def test_digits_are_learned(trained: Checkpoint) -> None:
@@ -58,11 +83,12 @@ def test_metrics(trained: Checkpoint) -> None:
     assert metrics["epochs"] == 6
     assert metrics["parameters"] == 82_038  # rescnet8's 82,326 less 16 * 9 * 2 of the stem: one channel, not three
     assert metrics["seconds"] >= sum(epoch["seconds"] for epoch in history) > 0
-    assert metrics["images_per_second"] > 0
+    assert min(metrics["images_per_second"], *(epoch["images_per_second"] for epoch in history)) > 0
+    assert metrics["best_epoch"] == 1 + accuracies.index(max(accuracies))
     assert (metrics["device"], metrics["torch"]) == ("cpu", torch.__version__)
     steps = 23  # an epoch's 1,437 images in batches of 64
-    assert history[0]["learning_rate"] == learning_rate(steps - 1, 6 * steps, steps, SHORT.learning_rate)
-    assert history[5]["learning_rate"] == learning_rate(6 * steps - 1, 6 * steps, steps, SHORT.learning_rate)
+    assert history[0]["learning_rate"] == learning_rate(SHORT, steps - 1, steps)
+    assert history[5]["learning_rate"] == learning_rate(SHORT, 6 * steps - 1, steps)
     assert trained.recipe == SHORT.to_json()
 
 
@@ -72,6 +98,8 @@ def test_progress_is_reported(trained: Checkpoint, reports: list[Progress]) -> N
     results = [report.result for report in reports if report.result]
     assert [result.epoch for result in results] == [1, 2, 3, 4, 5, 6]
     assert len(reports) > len(results)
+    assert all(report.seconds_left > 0 for report in reports[:-1])
+    assert reports[-1].seconds_left == 0
 
 
 def test_the_file_holds_the_last_epochs_network(trained: Checkpoint, path: Path) -> None:
@@ -92,23 +120,23 @@ def test_the_file_holds_the_last_epochs_network(trained: Checkpoint, path: Path)
     assert 100 * correct / len(test) == pytest.approx(trained.metrics["test_accuracy_last"], abs=0.3)
 
 
-def weights_of(recipe: recipes.Recipe, path: Path, seed: int | None = None) -> dict[str, torch.Tensor]:
-    return training.train(recipe, None, path, device="cpu", seed=seed).weights
+def weights_of(recipe: recipes.Recipe, folder: Path) -> dict[str, torch.Tensor]:
+    return training.train(recipe, RunOptions(folder, device="cpu")).weights
 
 
 def test_a_seed_decides_the_weights(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
     recipe = replace(TINY, augment=("crop", "flip", "affine"))
-    first, again, other = (weights_of(recipe, path, seed) for seed in (3, 3, 4))
+    folders = {tmp_path / "first": 3, tmp_path / "again": 3, tmp_path / "other": 4}
+    first, again, other = (weights_of(replace(recipe, seed=seed), folder) for folder, seed in folders.items())
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
-    assert checkpoint.load(path).recipe["seed"] == 4
+    assert checkpoint.load(tmp_path / "other" / "checkpoint.pt").recipe["seed"] == 4
 
 
 def test_steps_are_the_textbooks(tmp_path: Path) -> None:
     """SGD with momentum and weight decay on every parameter, written out for two epochs of one step each."""
     recipe = replace(TINY, batch_size=IMAGES, epochs=2, warmup_epochs=1, augment=(), weight_decay=0.01)
-    weights = weights_of(recipe, tmp_path / "checkpoint.pt")
+    weights = weights_of(recipe, tmp_path / "run")
     dataset = DATASETS["digits"]
     train_set = data.load("digits:train")
     inputs = torch.from_numpy(data.normalise(train_set.images, dataset.input))
@@ -133,30 +161,30 @@ def test_steps_are_the_textbooks(tmp_path: Path) -> None:
 
 def test_divergence_is_an_error_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    path.write_bytes(b"earlier")
+    checkpoint.save(checkpoint.Checkpoint("resnet8", {}, DATASETS["digits"].input, {}), path)
+    earlier = path.read_bytes()
     recipe = replace(TINY, learning_rate=1e8, epochs=3, batch_size=64)
     with pytest.raises(InputError, match=r"Training diverged: the loss is (nan|inf) in epoch [12]\.") as caught:
-        training.train(recipe, None, path, device="cpu")
+        train(recipe, path)
     assert "learning_rate" in caught.value.hint
-    assert path.read_bytes() == b"earlier"
-    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == earlier
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("place", [0, 2])
 def test_meter_notices_any_batch_that_is_not_finite(bad: float, place: int) -> None:
-    meter = Meter(1, 1, 6, torch.device("cpu"))
+    meter = Meter(1, 1, 6, Pace(0, 6), torch.device("cpu"))
     for index in range(3):
         loss = torch.tensor(bad if index == place else 1.0)
-        meter.add(loss, torch.eye(2), torch.tensor([0, 1]))
+        meter.add(StepResult(loss, torch.tensor(1)), 2)
     with pytest.raises(InputError, match="diverged"):
         meter.progress()
 
 
 def test_meter_weighs_batches_by_their_size() -> None:
-    meter = Meter(2, 3, 10, torch.device("cpu"))
-    meter.add(torch.tensor(1.0), torch.eye(3), torch.tensor([0, 1, 0]))
-    meter.add(torch.tensor(5.0), torch.eye(1, 3), torch.tensor([0]))
+    meter = Meter(2, 3, 10, Pace(0, 30), torch.device("cpu"))
+    meter.add(StepResult(torch.tensor(1.0), torch.tensor(2)), 3)
+    meter.add(StepResult(torch.tensor(5.0), torch.tensor(1)), 1)
     progress = meter.progress()
     assert (progress.loss, progress.train_accuracy) == (2.0, 75.0)
     assert (progress.epoch, progress.images, progress.images_total) == (2, 14, 30)
@@ -170,12 +198,33 @@ def test_unwritable_output_is_found_before_any_work(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(data, "load", no_loading)
     for path in (tmp_path / "missing" / "checkpoint.pt", tmp_path):
         with pytest.raises(OutputError):
-            training.train(TINY, None, path, device="cpu")
+            training.train(TINY, RunOptions(tmp_path / "run", output=path))
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(OutputError, match="is not a folder"):
+            training.train(TINY, RunOptions(folder))
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_missing_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no cifar10 in"):
-        training.train(replace(TINY, dataset="cifar10"), tmp_path, tmp_path / "checkpoint.pt", device="cpu")
+        training.train(replace(TINY, dataset="cifar10"), RunOptions(tmp_path / "run", data=tmp_path, device="cpu"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_that_do_not_fit_the_network(tmp_path: Path) -> None:
+    for options in ({"nonsense": 1}, {"reduction": 0}):
+        with pytest.raises(InputError, match="The recipe's options do not fit rescnet8: ") as caught:
+            training.train(replace(SHORT, options=options), RunOptions(tmp_path / "run", device="cpu"))
+        assert "--set" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_reach_the_network_and_the_checkpoint(tmp_path: Path) -> None:
+    recipe = replace(TINY, architecture="rescnet8", options={"reduction": 2})
+    trained = train(recipe, tmp_path / "checkpoint.pt")
+    assert trained.arguments == {"num_classes": 10, "activation": "relu", "in_channels": 1, "reduction": 2}
+    assert checkpoint.load(tmp_path / "checkpoint.pt").module().state_dict().keys() == trained.weights.keys()
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,9 +239,9 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_last_and_best_accuracy_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = iter([10.0, 90.0, 50.0])
-    monkeypatch.setattr(training, "evaluate", lambda *_: next(accuracies))
-    metrics = training.train(replace(TINY, epochs=3), None, tmp_path / "checkpoint.pt", device="cpu").metrics
-    assert (metrics["test_accuracy_last"], metrics["test_accuracy_best"]) == (50.0, 90.0)
+    monkeypatch.setattr(trainer, "evaluate", lambda *_: Evaluation(next(accuracies), 1.0))
+    metrics = train(replace(TINY, epochs=3), tmp_path / "checkpoint.pt").metrics
+    assert (metrics["test_accuracy_last"], metrics["test_accuracy_best"], metrics["best_epoch"]) == (50.0, 90.0, 2)
 
 
 class FirstPixels(torch.nn.Module):
@@ -205,10 +254,13 @@ class FirstPixels(torch.nn.Module):
 
 @pytest.mark.parametrize("size", [1000, 360, 7, 1])
 def test_evaluation_covers_every_image_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "EVALUATION_BATCH", size)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", size)
     dataset = DATASETS["digits"]
     images, labels = dataset.load("test", None, torch.device("cpu"))
-    guesses = data.normalise(images.numpy(), dataset.input).reshape(360, 64)[:, :10].argmax(1)
-    expected = 100 * int((guesses == labels.numpy()).sum()) / 360
+    logits = data.normalise(images.numpy(), dataset.input).reshape(360, 64)[:, :10].astype(np.float64)
+    expected = 100 * int((logits.argmax(1) == labels.numpy()).sum()) / 360
     assert 0 < expected < 100
-    assert training.evaluate(FirstPixels(), images, labels, dataset.input) == expected
+    found = evaluate(FirstPixels(), images, labels, dataset.input)
+    assert found.accuracy == expected
+    log_sums = np.log(np.exp(logits).sum(1))
+    assert found.loss == pytest.approx((log_sums - logits[np.arange(360), labels.numpy()]).mean(), rel=1e-5)

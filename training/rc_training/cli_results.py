@@ -29,10 +29,11 @@ def results(
     from rc_deploy.outputs import require_json
     from rc_training import results_view, runs
     from rc_training.results import collect
+    from rc_training.run import Run
 
-    files = runs.find(folders or [Path("runs")])
-    require_json(json, files)
-    found = collect(files)
+    places = runs.find(folders or [Path("runs")])
+    require_json(json, [file for place in places for file in Run(place).documents])
+    found = collect(places)
     for reason in found.skipped:
         Console(stderr=True, soft_wrap=True).print(f"warning: skipped: {reason}", markup=False, highlight=False)
     if json == "-":

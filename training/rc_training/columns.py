@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rc_deploy.decode import clean
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -11,13 +13,14 @@ if TYPE_CHECKING:
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Iterable[str] = ()) -> list[str]:
     """Return the head and a line per row in columns; those of `numbers`, named as in the head, end where they do."""
     right = [name in set(numbers) for name in head]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    cleaned = [[clean(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cleaned, strict=True)]
     return [
         "  ".join(
             cell.rjust(width) if ends else cell.ljust(width)
             for cell, width, ends in zip(row, widths, right, strict=True)
         ).rstrip()
-        for row in (head, *rows)
+        for row in cleaned
     ]
 
 
@@ -41,4 +44,4 @@ def setting(key: str, value: Any) -> str:
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|")
+    return clean(cell).replace("\\", "\\\\").replace("|", "\\|")

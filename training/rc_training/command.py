@@ -1,31 +1,33 @@
-"""What `rc-deploy train` does with its options: train with a progress bar, then say what came out."""
+"""What `rc-deploy train` does with its options: train one run or several, then say what came out."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
-from rc_deploy import machine
-from rc_deploy.artefacts import Kind
 from rc_deploy.data import files_of
+from rc_deploy.errors import InputError
 from rc_deploy.files import json_text, write_json
-from rc_deploy.outputs import require_json, require_outputs
+from rc_deploy.outputs import require_json
+from rc_training import outcome
 from rc_training import recipe as recipes
-from rc_training.train import train
+from rc_training.display import Display
+from rc_training.distributed import connected, local_device
+from rc_training.progress import Reporter
+from rc_training.run import Run
+from rc_training.train import check, resolve_device, train
 
 if TYPE_CHECKING:
     from rc_deploy.checkpoint import Checkpoint
-    from rc_training.progress import Progress
+    from rc_training.options import RunOptions
+    from rc_training.recipe import Recipe
 
-
-SCHEMA, SCHEMA_VERSION = "rc-deploy/training", 1
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -34,111 +36,106 @@ class TrainOptions:
 
     Attributes:
         recipe: name of a recipe or path of a .toml file.
-        data: folder of the data set.
         overrides: "key=value" each.
-        output: checkpoint to write.
-        device: "auto", "cpu" or "cuda".
         seed: in place of the recipe's.
+        seeds: one run each; none for one run with the recipe's seed.
+        run: folder of the run, or of the runs' folders; runs/RECIPE for None.
         json: file for the results, "-" for standard output, None for neither.
+        how: everything else; its folder is not looked at.
     """
 
     recipe: str
-    data: Path | None
     overrides: tuple[str, ...]
-    output: Path
-    device: str
     seed: int | None
+    seeds: tuple[int, ...]
+    run: Path | None
     json: str | None
+    how: RunOptions
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run: what it trains, how, and what stands before each line about it."""
+
+    recipe: Recipe
+    how: RunOptions
+    label: str = ""
 
 
 def run(options: TrainOptions) -> None:
     """Train as `options` say, with progress on standard error. Raises as `recipe.load` and `train` do."""
     recipe = recipes.load(options.recipe, options.overrides)
+    runs = plan(recipe, options)
     splits = (f"{recipe.dataset}:{split}" for split in ("train", "test"))
-    inputs = [recipes.find(options.recipe), *(file for split in splits for file in files_of(split, options.data))]
-    require_outputs([(options.output, Kind.CHECKPOINT)], inputs)
-    require_json(options.json, [options.output, *inputs])
-    console = Console(stderr=True)
-    with _Display(console) as display:
-        checkpoint = train(recipe, options.data, options.output, options.device, options.seed, display.update)
-    document = _document(checkpoint, options.output)
+    inputs = [recipes.find(options.recipe), *(file for split in splits for file in files_of(split, options.how.data))]
+    written = [file for planned in runs for file in (planned.how.checkpoint, *Run(planned.how.folder).documents)]
+    require_json(options.json, [*written, *inputs])
+    for planned in runs:
+        check(planned.recipe, planned.how, inputs)
+    with connected(local_device(resolve_device(options.how.device))) as processes:
+        trained = [_train(planned, quiet=processes.rank > 0) for planned in runs]
+    if processes.rank == 0:
+        _say(runs, trained, options)
+
+
+def plan(recipe: Recipe, options: TrainOptions) -> list[Planned]:
+    """Return the runs that are asked for. Raises InputError where they would write one file."""
+    folder = options.run or RUNS / recipe.name
+    if not options.seeds:
+        recipe = recipe if options.seed is None else replace(recipe, seed=options.seed)
+        return [Planned(recipe, replace(options.how, folder=options.run or folder / f"seed{recipe.seed}"))]
+    if options.how.output:
+        raise InputError(
+            f"--seeds makes a checkpoint for each seed; --output {options.how.output} names one file.",
+            "Leave --output out: each lies in the folder of its run. --run names the folder above them.",
+        )
+    return [
+        Planned(replace(recipe, seed=seed), replace(options.how, folder=folder / f"seed{seed}"), label=f"seed {seed}, ")
+        for seed in options.seeds
+    ]
+
+
+def _train(planned: Planned, quiet: bool) -> Checkpoint:
+    if quiet:
+        return train(planned.recipe, planned.how, _Silent())
+    with Display(Console(stderr=True), planned.label) as display:
+        try:
+            return train(planned.recipe, planned.how, display)
+        except KeyboardInterrupt:
+            display.notice(_how_to_go_on(planned, display.epochs_done))
+            raise
+
+
+class _Silent(Reporter):
+    """Says nothing: process 0 says it."""
+
+    def notice(self, text: str) -> None:
+        """Pass over what process 0 hears too."""
+
+
+def _how_to_go_on(planned: Planned, epochs_done: int) -> str:
+    if not Run(planned.how.folder).record.exists():
+        return "Stopped before the training began."
+    command = [argument for argument in planned.how.command if argument not in ("--restart", "--resume")]
+    return (
+        f"Stopped after epoch {epochs_done} of {planned.recipe.epochs}; the run is kept in {planned.how.folder}.\n"
+        f"To go on: {shlex.join([*command, '--resume'])}"
+    )
+
+
+def _say(runs: list[Planned], trained: list[Checkpoint], options: TrainOptions) -> None:
+    """Write the results for programs and for people."""
+    results = [outcome.of_run(r.how.folder, r.how.checkpoint, t) for r, t in zip(runs, trained, strict=True)]
+    document, lines = (
+        (outcome.of_seeds(results, trained), outcome.lines_of_seeds)
+        if options.seeds
+        else (results[0], outcome.lines_of_run)
+    )
     if options.json == "-":
         sys.stdout.write(json_text(document) + "\n")
     elif options.json is not None:
         write_json(Path(options.json), document)
     # With JSON on standard output the summary for people moves over to standard error.
-    _print_summary(console if options.json == "-" else Console(), document, options.output)
-
-
-class _Display:
-    """A line per epoch and, on a terminal, a bar below them."""
-
-    def __init__(self, console: Console) -> None:
-        self._bar = Bar(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  train {task.fields[accuracy]:.2f}%"),
-            TextColumn("{task.fields[speed]:,.0f} images/s"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._console = console
-        self._task = self._bar.add_task("train", total=None, epoch="1", loss=float("nan"), accuracy=0.0, speed=0.0)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, progress: Progress) -> None:
-        epoch = f"{progress.epoch}/{progress.epochs}"
-        self._bar.update(
-            self._task,
-            completed=progress.images,
-            total=progress.images_total,
-            epoch=epoch,
-            loss=progress.loss,
-            accuracy=progress.train_accuracy,
-            speed=progress.images_per_second,
-        )
-        if (result := progress.result) is not None:
-            self._console.print(
-                f"epoch {epoch}  loss {result.loss:.4f}  train {result.train_accuracy:.2f}%  "
-                f"test {result.test_accuracy:.2f}%  {progress.images_per_second:,.0f} images/s",
-                highlight=False,
-            )
-
-
-def _document(checkpoint: Checkpoint, output: Path) -> dict[str, Any]:
-    """Return the results as JSON values."""
-    return {
-        "schema": SCHEMA,
-        "schema_version": SCHEMA_VERSION,
-        "machine": machine.facts(),
-        "checkpoint": str(output),
-        "architecture": checkpoint.architecture,
-        "arguments": checkpoint.arguments,
-        "parameters": checkpoint.metrics["parameters"],
-        "recipe": checkpoint.recipe,
-        "metrics": checkpoint.metrics,
-    }
-
-
-def _print_summary(console: Console, document: dict[str, Any], output: Path) -> None:
-    metrics = document["metrics"]
-    lines = {
-        "checkpoint": str(output),
-        "architecture": f"{document['architecture']}, {document['recipe']['activation']}",
-        "parameters": f"{document['parameters']:,}",
-        "test accuracy, last epoch": f"{metrics['test_accuracy_last']:.2f}% (the weights in the checkpoint)",
-        "test accuracy, best epoch": f"{metrics['test_accuracy_best']:.2f}%",
-        "time": f"{metrics['seconds']:.1f} s on {metrics['device']}",
-    }
-    for label, value in lines.items():
-        console.print(f"{label:<27}{value}", markup=False, highlight=False, soft_wrap=True)
-    command = shlex.join(["rc-deploy", "export", str(output), str(output.with_name("model.onnx"))])
-    console.print(f"\nNext: {command}", markup=False, highlight=False, soft_wrap=True)
+    console = Console(stderr=options.json == "-")
+    for line in lines(document):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -12,7 +12,9 @@ from rc_training.augment import AUGMENTATIONS
 from rc_training.blocks import ACTIVATIONS
 from rc_training.datasets import DATASETS
 from rc_training.models import ARCHITECTURES
+from rc_training.optimizer import OPTIMIZERS
 from rc_training.rules import arguments, list_of, number, one_of, whole
+from rc_training.schedule import SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,9 +81,13 @@ class Recipe:
         """Return the record as JSON values."""
         return asdict(self) | {"augment": list(self.augment)}
 
+    def differences(self, other: dict[str, Any]) -> str:
+        """Say in which keys another recipe, as JSON values, differs; "" where it says the same under any name."""
+        mine = self.to_json()
+        keys = [key for key in {**other, **mine} if key != "name" and other.get(key) != mine.get(key)]
+        return "; ".join(f"{key} is {other.get(key)!r:.60} there and {mine.get(key)!r:.60} here" for key in keys)
 
-OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("cosine", "step")
+
 PRECISIONS = ("float32", "bfloat16")
 RULES = {
     "dataset": one_of(DATASETS),

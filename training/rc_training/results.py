@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from rc_training.runs import Run
+    from rc_training.runs import FoundRun
     from rc_training.tables import Entry
 
 SCHEMA, SCHEMA_VERSION = "rc-deploy/results", 1
@@ -103,23 +103,23 @@ class Results:
         return {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
-def collect(files: Iterable[Path]) -> Results:
-    """Read runs and put those of one recipe together; a file that cannot be read is named in the result."""
+def collect(folders: Iterable[Path]) -> Results:
+    """Read runs and put those of one recipe together; one that cannot be read is named in the result."""
     found, skipped = [], []
-    for path in files:
+    for folder in folders:
         try:
-            found.append(runs.read(path))
+            found.append(runs.read(folder))
         except InputError as error:
             skipped.append(str(error))
     known = catalogue.available()
     unfinished = []
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in sorted(found, key=lambda run: (run.seed, run.folder)):
-        name = catalogue.ALIASES.get(run.recipe_name, run.recipe_name)
-        if run.status is runs.Status.RUNNING:
+    groups: dict[tuple[str, str], list[FoundRun]] = {}
+    for run in sorted(found, key=lambda run: (run.record.seed, run.folder)):
+        name = catalogue.ALIASES.get(run.record.recipe_name, run.record.recipe_name)
+        if run.metrics is None:
             unfinished.append(_unfinished(name, known.get(name), run))
         else:
-            groups.setdefault((name, json.dumps(_comparable(run.recipe), sort_keys=True)), []).append(run)
+            groups.setdefault((name, json.dumps(_comparable(run.record.recipe), sort_keys=True)), []).append(run)
     finished = [_outcome(name, known.get(name), group) for (name, _), group in groups.items()]
     ranks = {name: rank for rank, name in enumerate(known)}
 
@@ -129,7 +129,7 @@ def collect(files: Iterable[Path]) -> Results:
     return Results(tuple(sorted(finished, key=order)), tuple(sorted(unfinished, key=order)), tuple(skipped))
 
 
-def _outcome(name: str, entry: Entry | None, group: Sequence[Run]) -> Outcome:
+def _outcome(name: str, entry: Entry | None, group: Sequence[FoundRun]) -> Outcome:
     metrics = [run.metrics for run in group if run.metrics is not None]
     best = Spread.of([item.test_accuracy_best for item in metrics])
     changes = _changes(entry, group[0])
@@ -138,34 +138,34 @@ def _outcome(name: str, entry: Entry | None, group: Sequence[Run]) -> Outcome:
         recipe=name,
         known=entry is not None,
         changes=changes,
-        seeds=tuple(run.seed for run in group),
+        seeds=tuple(run.record.seed for run in group),
         last=Spread.of([item.test_accuracy_last for item in metrics]),
         best=best,
         paper=paper,
         difference=None if paper is None else best.mean - paper,
-        epochs=group[0].recipe["epochs"],
+        epochs=group[0].epochs,
         recipe_epochs=None if entry is None else entry.keys["epochs"],
         seconds=mean(item.seconds for item in metrics),
         devices=tuple(dict.fromkeys(_device(run) for run in group)),
-        folders=tuple(run.folder for run in group),
+        folders=tuple(str(run.folder) for run in group),
     )
 
 
-def _unfinished(name: str, entry: Entry | None, run: Run) -> Unfinished:
+def _unfinished(name: str, entry: Entry | None, run: FoundRun) -> Unfinished:
     epoch, accuracy = (0, None) if run.logged is None else (run.logged.epoch, run.logged.test_accuracy)
-    return Unfinished(name, _changes(entry, run), run.seed, epoch, run.recipe["epochs"], accuracy, run.folder)
+    return Unfinished(name, _changes(entry, run), run.record.seed, epoch, run.epochs, accuracy, str(run.folder))
 
 
-def _device(run: Run) -> str:
+def _device(run: FoundRun) -> str:
     device = run.metrics.device if run.metrics else ""
-    return f"{run.processes} x {device}" if run.processes > 1 else device
+    return f"{run.record.processes} x {device}" if run.record.processes > 1 else device
 
 
-def _changes(entry: Entry | None, run: Run) -> dict[str, Change]:
+def _changes(entry: Entry | None, run: FoundRun) -> dict[str, Change]:
     """Return where a run differs from the recipe of its name; nowhere, if there is none of that name."""
     if entry is None:
         return {}
-    before, after = _comparable(entry.keys), _comparable(run.recipe)
+    before, after = _comparable(entry.keys), _comparable(run.record.recipe)
     return {
         key: Change(before.get(key), after.get(key))
         for key in dict.fromkeys((*before, *after))
