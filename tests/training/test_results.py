@@ -43,7 +43,7 @@ def write(folder: Path, name: str, overrides: Sequence[str] = (), best: float = 
         "seed": recipe.seed,
         "status": "finished",
         "machine": {"cpu": "made up"},
-        "command": ["rc-deploy", "train", name],
+        "command": ["rc-deploy", "train", name, "--restart"],
         "started": "2026-11-24T04:00:00+00:00",
         "processes": 1,
         "parameters": 488_326,
@@ -170,7 +170,7 @@ def test_unfinished_runs_are_apart(tmp_path: Path) -> None:
     assert "2/200" in text
     assert "epochs=9" in text
     assert "No finished run was found" in text
-    assert "--resume" in text
+    assert text.count(f"rc-deploy train {NAME} --resume") == 4
 
 
 # How a good run is damaged, and what is said about it.

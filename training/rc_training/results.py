@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import MISSING, asdict, dataclass, fields
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run that is still going on, or was stopped: the last epoch in its log, and what it reached."""
+    """A run that is still going on, or was stopped.
+
+    Attributes:
+        recipe: its name.
+        changes: as of an `Outcome`.
+        seed: of the run.
+        epoch: the last one in its log; 0 before the first has ended.
+        epochs: that there are to be.
+        test_accuracy: after that epoch, in percent; not the best one.
+        folder: of the run.
+        command: with which it goes on from there, if it was stopped.
+    """
 
     recipe: str
     changes: dict[str, Change]
@@ -88,6 +100,7 @@ class Unfinished:
     epochs: int
     test_accuracy: float | None
     folder: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -153,7 +166,18 @@ def _outcome(name: str, entry: Entry | None, group: Sequence[FoundRun]) -> Outco
 
 def _unfinished(name: str, entry: Entry | None, run: FoundRun) -> Unfinished:
     epoch, accuracy = (0, None) if run.logged is None else (run.logged.epoch, run.logged.test_accuracy)
-    return Unfinished(name, _changes(entry, run), run.record.seed, epoch, run.epochs, accuracy, str(run.folder))
+    return Unfinished(
+        recipe=name,
+        changes=_changes(entry, run),
+        seed=run.record.seed,
+        epoch=epoch,
+        epochs=run.epochs,
+        test_accuracy=accuracy,
+        folder=str(run.folder),
+        command=shlex.join(
+            [word for word in run.record.command if word not in ("--restart", "--resume")] + ["--resume"]
+        ),
+    )
 
 
 def _device(run: FoundRun) -> str:

@@ -17,21 +17,22 @@ LEGEND = """\
 Accuracies in % of the test split. Last epoch: of the weights that a run keeps. Best epoch: chosen by the test split
 itself, which is optimistic; the paper reports that of one seed, and the difference, in points, is from the paper to the
 mean of the best epochs here. ±: standard deviation over the seeds (n - 1). Time: of one run."""
+NOTHING = "No finished run was found. Train one, e.g.: rc-deploy train digits"
 _FINISHED = ("recipe", "seeds (n)", "last epoch", "best epoch", "paper", "difference", "epochs", "time", "device")
 _CHANGED = ("recipe", "changed to", "seeds (n)", "last epoch", "best epoch", "epochs", "time", "device")
-_UNFINISHED = ("recipe", "changed to", "seed", "epoch", "accuracy", "folder")
+_UNFINISHED = ("recipe", "changed to", "seed", "epoch", "accuracy", "folder", "to go on")
 
 
 def text(results: Results) -> str:
     """Return tables of what was found, for a terminal."""
     parts = ["\n".join((title, *aligned(head, rows))) for title, head, rows in _tables(results)]
-    return "\n\n".join([*parts, _words(results)]) + "\n"
+    return "\n\n".join([*parts, LEGEND if results.finished else NOTHING]) + "\n"
 
 
 def markdown(results: Results) -> str:
     """Return the same as Markdown, to be put into a document."""
     parts = [f"**{title}**\n\n{columns.markdown(head, rows)}" for title, head, rows in _tables(results)]
-    return "\n\n".join([*parts, _words(results)]) + "\n"
+    return "\n\n".join([*parts, LEGEND if results.finished else NOTHING]) + "\n"
 
 
 def _tables(results: Results) -> Iterator[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
@@ -42,13 +43,6 @@ def _tables(results: Results) -> Iterator[tuple[str, Sequence[str], list[tuple[s
         yield "With a changed recipe: not to be compared with the paper", _CHANGED, changed
     if results.unfinished:
         yield "Not finished: still running, or stopped", _UNFINISHED, [_unfinished(row) for row in results.unfinished]
-
-
-def _words(results: Results) -> str:
-    words = [LEGEND] if results.finished else ["No finished run was found. Train one, e.g.: rc-deploy train digits"]
-    if results.unfinished:
-        words.append("Go on with one: rc-deploy train RECIPE --run FOLDER --resume")
-    return "\n".join(words)
 
 
 def _finished(row: Outcome) -> tuple[str, ...]:
@@ -63,7 +57,7 @@ def _changed(row: Outcome) -> tuple[str, ...]:
 
 def _unfinished(row: Unfinished) -> tuple[str, ...]:
     reached = "" if row.test_accuracy is None else f"{row.test_accuracy:.2f}"
-    return row.recipe, _changes(row), str(row.seed), f"{row.epoch}/{row.epochs}", reached, row.folder
+    return row.recipe, _changes(row), str(row.seed), f"{row.epoch}/{row.epochs}", reached, row.folder, row.command
 
 
 def _effort(row: Outcome) -> tuple[str, str, str]:
