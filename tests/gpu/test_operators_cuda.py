@@ -44,9 +44,10 @@ def test_digits_train_on_cuda(tmp_path: Path, augment: str) -> None:
     if augment:
         pytest.importorskip("kornia", reason="Kornia, which augments on the device, is not installed")
     from rc_training import recipe
+    from rc_training.options import RunOptions
     from rc_training.train import train
 
     digits = recipe.load("digits", ("epochs=5", "warmup_epochs=1", f"augment={augment}"))
-    checkpoint = train(digits, None, tmp_path / "c.pt", "cuda")
+    checkpoint = train(digits, RunOptions(tmp_path / "run", device="cuda"))
     assert checkpoint.metrics["device"] == torch.cuda.get_device_name()
     assert checkpoint.metrics["test_accuracy_last"] > 90

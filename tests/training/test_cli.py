@@ -35,7 +35,9 @@ def app() -> typer.Typer:
 def test_trains_and_says_what_came_out(app: typer.Typer, tmp_path: Path) -> None:
     path, results = tmp_path / "mine [1].pt", tmp_path / "results.json"
     result = CliRunner().invoke(
-        app, ["digits", *FAST, "-o", str(path), "--seed", "5", "--json", str(results)], catch_exceptions=False
+        app,
+        ["digits", *FAST, "--run", str(tmp_path / "run"), "-o", str(path), "--seed", "5", "--json", str(results)],
+        catch_exceptions=False,
     )
     assert result.exit_code == 0
     assert "epoch 2/2  loss " in result.stderr
@@ -47,18 +49,23 @@ def test_trains_and_says_what_came_out(app: typer.Typer, tmp_path: Path) -> None
     assert document["metrics"] == written.metrics
     assert document["recipe"] == written.recipe
     assert document["recipe"]["seed"] == 5
+    assert document["run"] == str(tmp_path / "run")
     assert (document["checkpoint"], document["parameters"]) == (str(path), 77_754)
 
 
-def test_json_alone_on_stdout(app: typer.Typer, tmp_path: Path) -> None:
+def test_json_alone_on_stdout(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "checkpoint.safetensors"
     result = CliRunner().invoke(app, ["digits", *FAST, "-o", str(path), "--json", "-"], catch_exceptions=False)
     assert json.loads(result.stdout)["architecture"] == "resnet8"
     assert "Next: rc-deploy export" in result.stderr
     assert checkpoint.load(path).architecture == "resnet8"
+    # Without --run the folder is named after the recipe and the seed.
+    assert sorted(file.name for file in (tmp_path / "runs" / "digits" / "seed0").iterdir()) == ["log.jsonl", "run.json"]
 
 
-def test_errors_reach_the_boundary(app: typer.Typer, tmp_path: Path) -> None:
+def test_errors_reach_the_boundary(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     invoke = CliRunner().invoke
     assert isinstance(invoke(app, ["nonsense"]).exception, InputError)
     assert isinstance(invoke(app, ["digits", "--set", "epochs=0"]).exception, InputError)
@@ -66,6 +73,9 @@ def test_errors_reach_the_boundary(app: typer.Typer, tmp_path: Path) -> None:
     assert isinstance(invoke(app, ["digits", *FAST, "-o", missing]).exception, OutputError)
     output = str(tmp_path / "checkpoint.pt")
     assert isinstance(invoke(app, ["digits", *FAST, "-o", output, "--json", missing]).exception, OutputError)
+    for own in ("run.json", "checkpoint.pt"):
+        run = [*FAST, "--run", str(tmp_path), "--json", str(tmp_path / own)]
+        assert isinstance(invoke(app, ["digits", *run]).exception, OutputError)
     assert invoke(app, ["digits", "--device", "tpu"]).exit_code == 2
     assert invoke(app, ["digits", "--seed", "-1"]).exit_code == 2
     assert list(tmp_path.iterdir()) == []

@@ -176,7 +176,7 @@ class Run:
             try:
                 restore(states.load(path))
             except InputError as error:
-                notice(f"{error} It is passed over.")
+                notice(f"{path.name} is passed over: {error}")
             else:
                 return
         if found or self.log.exists():
@@ -212,6 +212,10 @@ class Run:
     def finish(self, record: Record, metrics: Metrics) -> None:
         """Say that the run is finished; called when its checkpoint is written. Raises OutputError."""
         self._write(replace(record, status=Status.FINISHED, metrics=metrics))
+        self.forget_states()
+
+    def forget_states(self) -> None:
+        """Remove what a finished run no longer needs."""
         for path in (self.state, self.previous):
             path.unlink(missing_ok=True)
 

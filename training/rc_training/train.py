@@ -71,6 +71,8 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter | None = None)
     reporter = reporter or Reporter()
     if check(recipe, options):
         reporter.notice(f"The run in {options.folder} is finished: nothing is left to do.")
+        if current().rank == 0:
+            Run(options.folder).forget_states()  # it may have been killed right before it did so itself
         return _of_finished(recipe, options)
     place = local_device(resolve_device(options.device))
     with deterministic(options.deterministic):
