@@ -154,7 +154,8 @@ def test_every_command_speaks_json(
 
 def test_every_command_has_json() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert {"train", "export", "build", "validate", "bench", "report", "inspect", "download", "doctor"} == set(commands)
+    toolkit = {"export", "build", "validate", "bench", "report", "inspect", "download", "doctor"}
+    assert toolkit | {"train", "results"} == set(commands)
     for name, command in commands.items():
         assert "--json" in {option for parameter in command.params for option in parameter.opts}, name
 

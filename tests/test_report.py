@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+import tomllib
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from rc_deploy.errors import InputError, MissingDependencyError, OutputError
 from rc_deploy.report import build_report, words
 from rc_deploy.report.svg import Ink
-from report_documents import bench, everything, manifest, validation, write
+from report_documents import bench, everything, manifest, training, validation, write
 
 HOSTILE = "<script>alert('x')</script>\"&$x_{\u202e\ud800\x00.onnx"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -342,3 +343,11 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_words(text: str, expected: str) -> None:
     assert text == expected
+
+
+def test_options_of_a_network_are_given_as_toml(tmp_path: Path) -> None:
+    document = training()
+    document["recipe"]["options"] = {"head": "fc2", "reduction": 2}
+    text = Outline(report(tmp_path, {"t.json": document})).text
+    (written,) = re.findall("--set '(options=.*)'", text)
+    assert tomllib.loads(written) == {"options": {"head": "fc2", "reduction": 2}}

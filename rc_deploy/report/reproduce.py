@@ -96,6 +96,8 @@ def _path(path: str) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, list):
         return json.dumps(value)  # texts and numbers: the same in TOML
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {json.dumps(item)}" for key, item in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -16,7 +17,10 @@ from typer.testing import CliRunner
 
 from rc_deploy import checkpoint
 from rc_deploy.errors import InputError, OutputError
-from rc_training import cli, models
+from rc_training import cli, cli_results, models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FAST = ["--set", "epochs=2", "--set", "warmup_epochs=0", "--set", "architecture=resnet8", "--device", "cpu"]
 
@@ -79,7 +83,7 @@ def test_errors_reach_the_boundary(app: typer.Typer, tmp_path: Path, monkeypatch
 
 def test_importing_the_command_loads_nothing_heavy() -> None:
     code = (
-        "import rc_training.cli, sys; "
+        "import rc_training.cli, rc_training.cli_results, sys; "
         "print([m for m in ('torch', 'numpy', 'scipy', 'PIL', 'sklearn', 'onnx') if m in sys.modules])"
     )
     environment = {"PYTHONPATH": ":".join(sys.path)}
@@ -91,12 +95,21 @@ def test_entry_points_name_what_exists() -> None:
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
     groups = tomllib.loads(pyproject.read_text())["project"]["entry-points"]
     found = []
-    for reference in (groups["rc_deploy.models"]["rc_training"], groups["rc_deploy.commands"]["train"]):
+    commands = groups["rc_deploy.commands"]
+    for reference in (groups["rc_deploy.models"]["rc_training"], commands["train"], commands["results"]):
         module, _, attribute = reference.partition(":")
         found.append(getattr(import_module(module), attribute))
-    assert found == [models.ARCHITECTURES, cli.train]
+    assert found == [models.ARCHITECTURES, cli.train, cli_results.results]
 
 
-def test_every_parameter_is_explained() -> None:
-    for parameter in inspect.signature(cli.train).parameters.values():
+@pytest.mark.parametrize("command", [cli.train, cli_results.results])
+def test_every_parameter_is_explained(command: Callable[..., None]) -> None:
+    for parameter in inspect.signature(command).parameters.values():
         assert parameter.annotation.__metadata__[0].help
+
+
+def test_recipes_are_listed(app: typer.Typer) -> None:
+    listed = CliRunner().invoke(app, ["--list", "table6"])
+    assert (listed.exit_code, listed.stdout.count("table6/")) == (0, 6)
+    nothing = CliRunner().invoke(app, [])
+    assert (nothing.exit_code, "train --list" in nothing.stderr) == (2, True)

@@ -25,7 +25,12 @@ class Device(StrEnum):
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe (digits, cifar10-rescnet8, ...) or a .toml file.")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="Name of a recipe (digits, table1/rescnet32-cifar10, ...) or a .toml file.")
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List the recipes and the paper's results; with a word, those that have it.")
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -73,6 +78,13 @@ def train(
     A run that was interrupted, in whatever way, goes on with the same command and --resume, and ends in the same
     weights as if it had not been.
     """
+    if list_:
+        from rc_training import listing
+
+        listing.run(recipe, json)
+        return
+    if recipe is None:
+        raise typer.BadParameter("Name a recipe; `rc-deploy train --list` shows them.", param_hint="RECIPE")
     if resume and restart:
         raise typer.BadParameter("--resume keeps what --restart would throw away: give one of them.")
     if seeds and seed is not None:

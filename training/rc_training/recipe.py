@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rc_deploy.errors import InputError
-from rc_deploy.files import require_file
+from rc_training import catalogue
 from rc_training.augment import AUGMENTATIONS
 from rc_training.blocks import ACTIVATIONS
 from rc_training.datasets import DATASETS
@@ -19,6 +18,9 @@ from rc_training.schedule import SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    from rc_training.tables import Entry
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Recipe:
     """How to train one network: everything that decides the result, and nothing that only decides the speed.
 
     Attributes:
-        name: the recipe's file name without its suffix.
+        name: what it is called among the recipes that come along; of a file, its name without suffix.
         dataset: a name of `DATASETS`.
         architecture: a name of `ARCHITECTURES`.
         activation: a name of `ACTIVATIONS`.
@@ -117,14 +119,6 @@ REQUIRED_KEYS = {
 NUMBER_KEYS = {field.name for field in fields(Recipe) if field.type == "float"}
 
 
-def available() -> dict[str, Path]:
-    """Return the recipes that come with rc_training, by name."""
-    here = Path(__file__).parent
-    # In a wheel the recipes lie inside the package, in the source tree beside it.
-    folder = next((place for place in (here / "recipes", here.parent / "recipes") if place.is_dir()), here)
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
 def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
@@ -132,40 +126,28 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         reference: the name of one that comes with rc_training, or the path of a .toml file.
         overrides: "key=value" each, in place of what the file says; the value as in TOML, but strings need no
             quotes and lists may be written a,b. "options.NAME=value" changes one of the options and leaves the others.
+            Where "epochs=value" leaves no room for the recipe's warm-up, it takes half of them.
 
     Raises:
         InputError: no such recipe, not TOML, or a key unknown, missing, of the wrong type or out of range.
     """
-    path = find(reference)
-    try:
-        table = tomllib.loads(require_file(path, "recipe").read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The recipe {path} is not valid TOML: {error}.", "Correct that place in the file.") from None
-    except RecursionError:
-        raise InputError(
-            f"The recipe {path} is nested too deep.", f"A recipe is a flat list of keys: {', '.join(RULES)}."
-        ) from None
-    origins = dict.fromkeys(table, f"The recipe {path}")
+    entry = catalogue.find(reference)
+    table = dict(entry.keys)
+    changed = {}
     for override in overrides:
         key, value = _parse_override(override, table)
         table[key] = value
-        origins[key] = f"--set {override}"
+        changed[key] = f"--set {override}"
     for key, value in table.items():
-        _check(key, value, origins[key])
-    return _from_table(path, table)
+        _check(key, value, changed.get(key, f"The recipe {entry.place}"))
+    if "epochs" in changed and "warmup_epochs" not in changed and table.get("warmup_epochs", 0) >= table["epochs"]:
+        table["warmup_epochs"] = table["epochs"] // 2
+    return _from_table(entry, table)
 
 
 def find(reference: str) -> Path:
-    """Return the file of a recipe: its own path, or that of the one so named. Raises InputError for other names."""
-    if reference.endswith(".toml"):
-        return Path(reference)
-    known = available()
-    if reference not in known:
-        raise InputError(
-            f"There is no recipe named '{reference}'. Known: {', '.join(known)}.",
-            "Name one of these, or give the path of a .toml file.",
-        )
-    return known[reference]
+    """Return the file that a recipe stands in. Raises InputError as `catalogue.find` does."""
+    return catalogue.find(reference).path
 
 
 def _parse_override(text: str, table: dict[str, Any]) -> tuple[str, Any]:
@@ -195,24 +177,24 @@ def _check(key: str, value: Any, origin: str) -> None:
         )
 
 
-def _from_table(path: Path, table: dict[str, Any]) -> Recipe:
+def _from_table(entry: Entry, table: dict[str, Any]) -> Recipe:
     missing = [key for key in RULES if key in REQUIRED_KEYS and key not in table]
     if missing:
         raise InputError(
-            f"The recipe {path} lacks {', '.join(missing)}.",
+            f"The recipe {entry.place} lacks {', '.join(missing)}.",
             f"Add it, or pass --set {missing[0]}=VALUE: {missing[0]} is {RULES[missing[0]].allowed}.",
         )
     numbers = {key: float(value) for key, value in table.items() if key in NUMBER_KEYS}
-    recipe = Recipe(**{**table, **numbers, "name": path.stem, "augment": tuple(table["augment"])})
+    recipe = Recipe(**{**table, **numbers, "name": entry.name, "augment": tuple(table["augment"])})
     if recipe.warmup_epochs >= recipe.epochs:
         raise InputError(
-            f"The recipe {path}: 'warmup_epochs' is {recipe.warmup_epochs}; it must be smaller than "
+            f"The recipe {entry.place}: 'warmup_epochs' is {recipe.warmup_epochs}; it must be smaller than "
             f"'epochs', which is {recipe.epochs}.",
             "Pass --set warmup_epochs=0, or more epochs.",
         )
     if recipe.min_learning_rate > recipe.learning_rate:
         raise InputError(
-            f"The recipe {path}: 'min_learning_rate' is {recipe.min_learning_rate:g}; it must be at most "
+            f"The recipe {entry.place}: 'min_learning_rate' is {recipe.min_learning_rate:g}; it must be at most "
             f"'learning_rate', which is {recipe.learning_rate:g}.",
             "Pass --set min_learning_rate=0, or a higher learning rate.",
         )
