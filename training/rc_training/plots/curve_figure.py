@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What is compared is the test split: it is drawn solid, the training split dashed and thinner.
 TEST, TRAINING = "-", (0, (3.5, 1.5))
-_WIDTHS = {TEST: 1.4, TRAINING: 0.9}
+_WIDTHS = {TEST: 1.1, TRAINING: 0.9}
 _LEGEND_LETTERS = 108  # that fit into a line of the legend
 
 
@@ -61,7 +61,7 @@ def draw(groups: Sequence[Group], *, error: bool) -> Figure:
 
 
 def _label(group: Group) -> str:
-    several = f" ({len(group.runs)} seeds: mean, lowest to highest)" if len(group.runs) > 1 else ""
+    several = f" (mean and range of {len(group.runs)} seeds)" if len(group.runs) > 1 else ""
     return shorten(group.name) + several
 
 
@@ -75,7 +75,7 @@ def _plot(axes: Axes, group: Group, quantities: tuple[str, str], colour: str, *,
             group.epochs, mean, color=colour, linestyle=dash, linewidth=_WIDTHS[dash], marker=marker, markersize=3
         )
         if len(group.runs) > 1:
-            axes.fill_between(group.epochs, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.fill_between(group.epochs, low, high, color=colour, alpha=0.18, linewidth=0, zorder=1)
 
 
 def shown(curve: Curve, *, error: bool) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

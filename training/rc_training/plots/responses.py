@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from rc_deploy.errors import UnsupportedError
+from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.nn import ResponseCalibration
 from rc_training.blocks import SqueezeExcitation
 
@@ -88,6 +88,7 @@ def record(network: nn.Module, batches: Iterable[Tensor], name: str) -> Response
 
     Raises:
         UnsupportedError: the network is not made of blocks that can be read.
+        InputError: its responses are infinite or no numbers.
     """
     block: Any = last_block(network, name)
     layer = None if isinstance(block.calibration, nn.Identity) else block.calibration
@@ -104,13 +105,19 @@ def record(network: nn.Module, batches: Iterable[Tensor], name: str) -> Response
         for batch in batches:
             network(batch)
             count += 1
-    _require_once_each(name, count, [features] if layer is None else [features, before, after])
+    places = [features] if layer is None else [features, before, after]
+    _require_once_each(name, count, places)
+    found = [torch.cat(values) for values in places]
+    if not all(values.isfinite().all() for values in found):
+        raise InputError(
+            f"The responses of {name} are not finite: its weights are those of a training that diverged.",
+            "Train it again with a lower learning rate.",
+        )
+    arrays = [values.numpy() for values in found]
     if layer is None:
-        return Responses(torch.cat(features).numpy(), None)
+        return Responses(arrays[0], None)
     title = next((words for kind, words in LAYERS.items() if isinstance(layer, kind)), type(layer).__name__)
-    return Responses(
-        torch.cat(features).numpy(), Calibrated(title, torch.cat(before).numpy(), torch.cat(after).numpy())
-    )
+    return Responses(arrays[0], Calibrated(title, arrays[1], arrays[2]))
 
 
 def _require_once_each(name: str, batches: int, kept: list[list[Tensor]]) -> None:

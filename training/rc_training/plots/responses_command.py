@@ -22,13 +22,14 @@ from rc_training.plots.violins import draw
 from rc_training.train import resolve_device
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from torch import Tensor
 
     from rc_deploy.checkpoint import Checkpoint
-    from rc_training.plots.responses import Responses
+    from rc_deploy.data import ImageSet
+    from rc_deploy.specs import InputSpec
     from rc_training.plots.rows import Row, View
 
 SCHEMA, SCHEMA_VERSION = "rc-deploy/responses", 1
@@ -77,28 +78,32 @@ def draw_responses(options: ResponsesOptions) -> None:
     with settings():
         loaded = [checkpoint.load(path) for path in options.checkpoints]
         names = _names(options.checkpoints, loaded)
-        for saved, name in zip(loaded, names, strict=True):
-            last_block(saved.module(), name)
-        found = [_run(saved, name, options, device) for saved, name in zip(loaded, names, strict=True)]
-        rows = [row(name, *responses) for name, responses in zip(names, found, strict=True)]
+        networks = [saved.module() for saved in loaded]
+        for network, name in zip(networks, names, strict=True):
+            last_block(network, name)
+        found = [data.load(options.data, options.data_dir, saved.input).head(options.limit) for saved in loaded]
+        rows = []
+        for saved, network, name, images in zip(loaded, networks, names, found, strict=True):
+            batches = _batches(images, saved.input, device, name)
+            rows.append(row(name, record(network.to(device), batches, name), images.labels))
         picture = encoded(draw(rows, options.channels), options.output)
     write_bytes(options.output, picture)
-    images = f"{len(rows[0].responses.features):,} images of {options.data}"
     document = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "output": str(options.output),
         "sha256": digest(picture),
         "data": options.data,
-        "images": len(rows[0].responses.features),
+        "images": len(found[0]),
         "networks": [
             {"checkpoint": str(path), "sha256": sha256(path), "architecture": saved.architecture}
             | _described(item, options.channels)
             for path, saved, item in zip(options.checkpoints, loaded, rows, strict=True)
         ],
     }
-    lines = [f"{options.output}: responses of the last block before its activation, {images}"]
-    show(document, [*lines, *(sentence for item in rows for sentence in _sentences(item))], [], options.json)
+    what = f"responses of the last block before its activation, {len(found[0]):,} images of {options.data}"
+    sentences = [sentence for item in rows for sentence in _sentences(item)]
+    show(document, [f"{options.output}: {what}", *sentences], [], options.json)
 
 
 def _names(paths: Sequence[Path], loaded: Sequence[Checkpoint]) -> list[str]:
@@ -107,19 +112,12 @@ def _names(paths: Sequence[Path], loaded: Sequence[Checkpoint]) -> list[str]:
     return [name if known.count(name) == 1 else f"{name}, {path}" for name, path in zip(known, paths, strict=True)]
 
 
-def _run(
-    saved: Checkpoint, name: str, options: ResponsesOptions, device: torch.device
-) -> tuple[Responses, NDArray[Any] | None]:
-    """Return the responses of a network, and the labels of the images."""
-    found = data.load(options.data, options.data_dir, saved.input).head(options.limit)
-    network = saved.module().to(device)
-    parts = range(0, len(found), BATCH)
+def _batches(images: ImageSet, spec: InputSpec, device: torch.device, name: str) -> Iterator[Tensor]:
+    """Yield the images as the network called `name` takes them, with a bar on a terminal."""
     console = Console(stderr=True)
-    batches = (
-        normalise(torch.from_numpy(found.images[start : start + BATCH]).to(device), saved.input)
-        for start in track(parts, name, console=console, transient=True, disable=not console.is_terminal)
-    )
-    return record(network, batches, name), found.labels
+    starts = range(0, len(images), BATCH)
+    for start in track(starts, name, console=console, transient=True, disable=not console.is_terminal):
+        yield normalise(torch.from_numpy(images.images[start : start + BATCH]).to(device), spec)
 
 
 def _described(item: Row, most: int) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rc_training.plots.picture import COLOURS, SMALL, SOFT, TEXT, dress, new_figure, shorten
+from rc_deploy.optional import require
+from rc_training.plots.picture import COLOURS, NEEDED_BY, SMALL, SOFT, dress, new_figure, shorten
 from rc_training.plots.rows import Calibration, Row, chosen, numbers
 
 if TYPE_CHECKING:
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_TOP, _ROW = 0.35, 1.25  # inches
-_BODY = 0.85  # of the room between two channels
+TAIL = 0.01
+_TOP, _ROW = 0.3, 1.45  # inches
+_BODY, _DASH = 0.88, 0.2  # of the room between two channels: width of a violin, half the width of the dash in it
 _POINTS = 120  # of a violin's outline
 _PALE = 0.35
-_LABELS = 9  # of channels, along the axis
+_LABELS = 8  # of channels, along the axis
 
 
 def draw(rows: Sequence[Row], most: int) -> Figure:
@@ -48,7 +50,7 @@ def draw(rows: Sequence[Row], most: int) -> Figure:
     _one_scale(panels[: len(rows)])
     _one_scale(panels[len(rows) :])
     panels[-1].set_xlabel("channel", color=SOFT, fontsize=SMALL)
-    figure.supylabel("response value: mean over positions", color=SOFT, fontsize=SMALL)
+    figure.supylabel(f"response value, central {1 - 2 * TAIL:.0%}", color=SOFT, fontsize=SMALL)
     return figure
 
 
@@ -63,12 +65,11 @@ def _halves(axes: Axes, name: str, calibration: Calibration, most: int, colour: 
 
 
 def _violins(axes: Axes, features: NDArray[np.float64], most: int, colour: str, side: str = "both") -> None:
-    """Draw the channels' distributions, each from its smallest to its largest value, with a dash at its mean."""
+    """Draw the channels' distributions over the central share of their values, with a dash at the mean of all."""
     which = chosen(features.shape[1], most)
     places = np.arange(len(which))
-    values = features[:, which]
     parts = axes.violinplot(
-        values,
+        [central(features[:, channel]) for channel in which],
         places,
         widths=_BODY,
         points=_POINTS,
@@ -78,11 +79,19 @@ def _violins(axes: Axes, features: NDArray[np.float64], most: int, colour: str, 
     bodies: list[PolyCollection] = parts["bodies"]  # type: ignore[assignment]
     for body in bodies:
         body.set(facecolor=colour, alpha=_PALE if side == "low" else 1, edgecolor="none")
-    left, right = {"both": (0.2, 0.2), "low": (0.2, 0), "high": (0, 0.2)}[side]
-    axes.hlines(values.mean(axis=0), places - left, places + right, color=TEXT if side == "low" else "white", lw=0.8)
+    if side == "both":
+        means = features[:, which].mean(axis=0)
+        axes.hlines(means, places - _DASH, places + _DASH, color="white", linewidth=0.8)
     step = max(1, round(len(which) / _LABELS))
     axes.set_xticks(places[::step], [str(channel) for channel in which[::step]])
     axes.set_xlim(-0.8, len(which) - 0.2)
+    axes.yaxis.set_major_locator(require("matplotlib.ticker", NEEDED_BY).MaxNLocator(5, steps=(1, 2, 5, 10)))
+
+
+def central(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values but for the smallest and the largest `TAIL` of them: a few far ones would dwarf the rest."""
+    low, high = np.quantile(values, TAIL, method="lower"), np.quantile(values, 1 - TAIL, method="higher")
+    return values[(values >= low) & (values <= high)]
 
 
 def _titles(axes: Axes, left: str, right: str) -> None:
