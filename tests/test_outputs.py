@@ -88,7 +88,6 @@ def snapshot(folder: Path) -> dict[str, object]:
         "train recipe.toml -o recipe.toml",
         "train recipe.toml --json recipe.toml",
         "train recipe.toml -o new.pt --json new.pt",
-        "export c.pt picture.png",
         "plot responses c.pt --data npz:set.npz -o link.png",
         "plot responses c.pt --data random:0 -o new.png --json c.pt",
     ],
@@ -135,6 +134,7 @@ def test_no_output_overwrites_the_data(command: str, file: str, place: Path, her
         ("report v.json -o small.fp16.engine", "a TensorRT engine"),
         ("report v.json -o t.json", "a JSON document"),
         ("train recipe.toml -o m.onnx", "an ONNX file"),
+        ("export c.pt picture.png", "a picture"),
     ],
 )
 def test_no_output_replaces_another_kind_of_artefact(command: str, lost: str, place: Path, here: RunHere) -> None:
