@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import statistics
@@ -245,16 +246,18 @@ def test_writes_a_picture_of_each_kind_the_same_each_time(tmp_path: Path, suffix
 
 
 def test_says_what_the_picture_shows(tmp_path: Path) -> None:
-    for seed, epochs in ((0, 3), (1, 2), (2, 0)):
+    for seed, epochs in enumerate((3, 3, 2, 0)):
         write_run(tmp_path / "runs" / f"seed{seed}", epochs, seed)
     picture, numbers = tmp_path / "c.png", tmp_path / "c.json"
     result = plot(tmp_path / "runs", "-o", picture, "--json", numbers)
     assert result.exit_code == 0, result.output
-    assert f"{picture}: training curves of 2 runs" in result.stdout
-    # Seed 0 ends at 46%, seed 1, so far, at 41%.
-    assert "seeds 0, 1: test accuracy 43.50% (41.00 to 46.00) after the last epoch" in result.stdout
-    assert "seed 1 is at epoch 2 of 3" in result.stdout
-    assert "seed2 has finished no epoch yet; it is not in the picture." in result.stderr
+    first, second = result.stdout.splitlines()
+    assert first == f"{picture}: training curves of 3 runs"
+    assert second == (
+        "digits, seeds 0, 1: test accuracy 44.50% (43.00 to 46.00) after the last epoch, 44.50% (43.00 to 46.00) after "
+        "the best; seed 2 is at epoch 2 of 3, test accuracy 38.00%"
+    )
+    assert "seed3 has finished no epoch yet; it is not in the picture." in result.stderr
     document = json.loads(numbers.read_text())
     assert (document["schema"], document["output"], document["sha256"]) == (
         "rc-deploy/curves",
@@ -263,11 +266,22 @@ def test_says_what_the_picture_shows(tmp_path: Path) -> None:
     )
     (recipe,) = document["recipes"]
     assert recipe["epochs"] == [1, 2, 3]
-    assert recipe["runs_with_epoch"] == [2, 2, 1]
-    assert recipe["curves"]["test_accuracy"]["mean"] == [40.5, 42.5, 46.0]
-    assert recipe["curves"]["test_accuracy"]["std"][2] is None
-    assert [run["test_accuracy_best"] for run in recipe["runs"]] == [46.0, 41.0]
+    assert recipe["runs_with_epoch"] == [3, 3, 2]
+    assert recipe["curves"]["test_accuracy"]["mean"] == [39.0, 41.0, 44.5]
+    assert recipe["curves"]["test_accuracy"]["low"] == [36.0, 38.0, 43.0]
+    assert [run["test_accuracy_best"] for run in recipe["runs"]] == [46.0, 43.0, 38.0]
     assert json.loads(plot(tmp_path / "runs", "-o", picture, "--json", "-").stdout)["recipes"] == [recipe]
+
+
+def test_one_unfinished_run_and_the_best_of_a_finished_one(tmp_path: Path) -> None:
+    log = "\n".join(json.dumps(line(epoch, test_accuracy=accuracy)) for epoch, accuracy in enumerate((9, 8.5, 7), 1))
+    write_run(tmp_path / "done", name="done", log=log.encode())
+    write_run(tmp_path / "going", 1, name="going")
+    result = plot(tmp_path / "done", tmp_path / "going", "-o", tmp_path / "c.png")
+    assert result.stdout.splitlines()[1:] == [
+        "done, seed 0: test accuracy 7.00% after the last epoch, 9.00% after the best",
+        "going, seed 0 is at epoch 1 of 3, test accuracy 42.00%",
+    ]
 
 
 def test_refuses_what_cannot_be_drawn(tmp_path: Path) -> None:
@@ -320,6 +334,13 @@ def test_an_interrupt_is_one(here: RunHere, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("rc_training.plots.curves_command.draw_curves", interrupted)
     code, stderr = here("plot", "curves", "runs")
     assert (code, stderr) == (130, "Interrupted. Each output file is as it was, or complete.\n")
+
+
+def test_every_parameter_is_explained() -> None:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        for parameter in inspect.signature(command.callback).parameters.values():
+            assert parameter.annotation.__metadata__[0].help, parameter
 
 
 def test_names() -> None:

@@ -107,19 +107,20 @@ def _best(run: Run) -> float:
 
 
 def _sentence(group: Group) -> str:
-    """Return how far the runs of a recipe have come and what they reached."""
-    unfinished = [
-        f"seed {run.about.seed} is at epoch {run.epochs[-1].epoch} of {run.about.recipe.get('epochs', '?')}"
-        for run in group.runs
-        if run.about.status != "finished"
-    ]
-    seeds = ", ".join(str(run.about.seed) for run in group.runs)
-    accuracies = (
-        f"test accuracy {_spread([run.epochs[-1].test_accuracy for run in group.runs])} after the last epoch, "
-        f"{_spread([_best(run) for run in group.runs])} after the best"
-    )
-    which = "seed" if len(group.runs) == 1 else "seeds"
-    return "; ".join([f"{group.name}, {which} {seeds}: {accuracies}", *unfinished])
+    """Return what the finished runs of a recipe reached, and how far the others have come."""
+    finished = [run for run in group.runs if run.about.status == "finished"]
+    parts = []
+    if finished:
+        seeds = ", ".join(str(run.about.seed) for run in finished)
+        last = _spread([run.epochs[-1].test_accuracy for run in finished])
+        best = _spread([_best(run) for run in finished])
+        noun = "seed" if len(finished) == 1 else "seeds"
+        parts.append(f"{noun} {seeds}: test accuracy {last} after the last epoch, {best} after the best")
+    for run in group.runs:
+        if run not in finished:
+            where = f"epoch {run.epochs[-1].epoch} of {run.about.recipe.get('epochs', '?')}"
+            parts.append(f"seed {run.about.seed} is at {where}, test accuracy {run.epochs[-1].test_accuracy:.2f}%")
+    return f"{group.name}, {'; '.join(parts)}"
 
 
 def _spread(values: list[float]) -> str:
