@@ -132,9 +132,9 @@ def test_networks_that_cannot_be_read_are_named_in_words(images: Tensor) -> None
     unused.stages[-1][-1].calibration = nn.ReLU()
     unused.stages[-1][-1].forward = lambda x: unused.stages[-1][-1].activation(unused.stages[-1][-1].branch(x))
     for network, words in (
-        (plain, "it has no `stages`"),
+        (plain, "it has no `stages` of blocks"),
         (no_shortcut, "its last block has no shortcut"),
-        (empty, "it has no `stages`"),
+        (empty, "it has no `stages` of blocks"),
         (shared, "once for each batch"),
         (unused, "once for each batch"),
     ):
@@ -331,5 +331,5 @@ def test_no_violin_for_a_network_of_another_build(tmp_path: Path, monkeypatch: p
     checkpoint.save(Checkpoint("plain", {}, DIGITS, {}), tmp_path / "plain.pt")
     result = plot(tmp_path / "plain.pt", "--data", "digits:test", "-o", tmp_path / "r.png")
     assert isinstance(result.exception, UnsupportedError)
-    assert str(result.exception) == "The responses of plain cannot be read: it has no `stages`."
+    assert str(result.exception) == "The responses of plain cannot be read: it has no `stages` of blocks."
     assert "ResNet, SENet or ResCNet" in result.exception.hint

@@ -68,7 +68,11 @@ def last_block(network: nn.Module, name: str) -> nn.Module:
         block = block[-1] if isinstance(block, nn.Sequential | nn.ModuleList) and len(block) else None
     missing = [part for part in PARTS if not isinstance(getattr(block, part, None), nn.Module)]
     if not isinstance(block, nn.Module) or missing:
-        what = f"its last block has no {', '.join(missing)}" if isinstance(block, nn.Module) else "it has no `stages`"
+        what = (
+            f"its last block has no {', '.join(missing)}"
+            if isinstance(block, nn.Module)
+            else "it has no `stages` of blocks"
+        )
         raise UnsupportedError(
             f"The responses of {name} cannot be read: {what}.",
             "Name checkpoints of a ResNet, SENet or ResCNet, or of a network whose stages[-1][-1] is a block with "
