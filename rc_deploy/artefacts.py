@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 ENGINE_MAGIC = (b"ftrt", b"vtrt")
 # Serialised ONNX starts with the field ir_version; these are the fields that can follow it, but for rare ones.
 _ONNX_START, _ONNX_NEXT = 0x08, b"\x12\x1a\x22\x28\x32\x3a\x42"
-_HEAD = 16
+# PNG, PDF and SVG; the last may begin as every XML file does.
+_PICTURES, _XML, _SVG = (b"\x89PNG\r\n\x1a\n", b"%PDF-", b"<svg"), b"<?xml", b"<svg"
+_HEAD = 1024
 _ENGINE_ADVICE = "Give the ONNX file that it was built from: its manifest, ENGINE.json, names it."
 _CHECKPOINT_ADVICE = "Export it first: rc-deploy export CHECKPOINT MODEL.onnx"
 
@@ -31,6 +33,7 @@ class Kind(Enum):
     MANIFEST = "the manifest of an engine"
     DOCUMENT = "a JSON document"
     REPORT = "a report"
+    PICTURE = "a picture"
 
     @property
     def advice(self) -> str:
@@ -65,6 +68,8 @@ def recognise(path: Path) -> Kind | None:
         return None
     if head[:1] == bytes([_ONNX_START]) and head[2:3] and head[2] in _ONNX_NEXT:
         return Kind.ONNX
+    if head.startswith(_PICTURES) or (head.startswith(_XML) and _SVG in head):
+        return Kind.PICTURE
     return _document(path) if head.lstrip()[:1] == b"{" else None
 
 

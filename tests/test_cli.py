@@ -63,8 +63,8 @@ def test_help_loads_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert "LOADED []" in result.stdout
-    for command in ("train", "export", "build", "validate", "bench", "report", "inspect", "download", "doctor"):
-        assert command in result.stdout
+    for command in ("train", "plot", "results", "export", "build", "validate", "bench", "report", "inspect", "doctor"):
+        assert f"  {command}  " in result.stdout
 
 
 def test_version(cli: Run) -> None:
@@ -154,9 +154,11 @@ def test_every_command_speaks_json(
 
 def test_every_command_has_json() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
+    plots = commands.pop("plot").commands
     toolkit = {"export", "build", "validate", "bench", "report", "inspect", "download", "doctor"}
     assert toolkit | {"train", "results"} == set(commands)
-    for name, command in commands.items():
+    assert {"curves", "responses"} == set(plots)
+    for name, command in (commands | plots).items():
         assert "--json" in {option for parameter in command.params for option in parameter.opts}, name
 
 

@@ -47,6 +47,8 @@ def place(
     (tmp_path / "set.npz").write_bytes(b"not looked at")
     os.link(tmp_path / "c.pt", tmp_path / "hard.pt")
     (tmp_path / "soft.pt").symlink_to("c.pt")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n and so on")
+    (tmp_path / "link.png").symlink_to("set.npz")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -86,6 +88,8 @@ def snapshot(folder: Path) -> dict[str, object]:
         "train recipe.toml -o recipe.toml",
         "train recipe.toml --json recipe.toml",
         "train recipe.toml -o new.pt --json new.pt",
+        "plot responses c.pt --data npz:set.npz -o link.png",
+        "plot responses c.pt --data random:0 -o new.png --json c.pt",
     ],
 )
 def test_no_output_overwrites_an_input_or_another_output(command: str, place: Path, here: RunHere) -> None:
@@ -130,6 +134,7 @@ def test_no_output_overwrites_the_data(command: str, file: str, place: Path, her
         ("report v.json -o small.fp16.engine", "a TensorRT engine"),
         ("report v.json -o t.json", "a JSON document"),
         ("train recipe.toml -o m.onnx", "an ONNX file"),
+        ("export c.pt picture.png", "a picture"),
     ],
 )
 def test_no_output_replaces_another_kind_of_artefact(command: str, lost: str, place: Path, here: RunHere) -> None:
@@ -152,9 +157,26 @@ def test_kinds_are_told_by_content(place: Path) -> None:
         "small.fp16.engine.json": Kind.MANIFEST,
         "t.json": Kind.DOCUMENT,
         "v.json": Kind.DOCUMENT,
+        "picture.png": Kind.PICTURE,
+        "link.png": None,
         "recipe.toml": None,
         "set.npz": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"%PDF-1.4\n", Kind.PICTURE),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", Kind.PICTURE),
+        (b"<?xml version='1.0'?>\n<!DOCTYPE svg>\n<svg/>", Kind.PICTURE),
+        (b"<?xml version='1.0'?>\n<note/>", None),
+        (b"\x89PNG", None),
+    ],
+)
+def test_pictures_are_told_by_content(tmp_path: Path, head: bytes, kind: Kind | None) -> None:
+    (tmp_path / "file").write_bytes(head)
+    assert recognise(tmp_path / "file") is kind
 
 
 def test_an_older_file_of_the_same_kind_is_replaced(place: Path, here: RunHere) -> None:

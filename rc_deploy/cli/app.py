@@ -48,8 +48,19 @@ def _global_options(
     pass
 
 
-def _add(name: str, command: Callable[..., None]) -> None:
-    """Add a command, with Ctrl-C turned into an error of ours before the framework swallows it."""
+def _add(name: str, command: Callable[..., None] | typer.Typer) -> None:
+    """Add a command, or a group of commands."""
+    if not isinstance(command, typer.Typer):
+        app.command(name)(_interruptible(command))
+        return
+    for member in command.registered_commands:
+        if member.callback is not None:
+            member.callback = _interruptible(member.callback)
+    app.add_typer(command, name=name)
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command` with Ctrl-C turned into an error of ours before the framework swallows it."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -58,7 +69,7 @@ def _add(name: str, command: Callable[..., None]) -> None:
         except KeyboardInterrupt:
             raise InterruptedBySignalError("Interrupted.") from None
 
-    app.command(name)(wrapped)
+    return wrapped
 
 
 for _entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda entry: entry.name):
