@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from rc_deploy.artefacts import Kind, recognise
 from rc_deploy.errors import InputError, MissingDependencyError, OutputError
 from rc_deploy.files import sha256
-from rc_training.plots import runs
+from rc_training import runs
 from rc_training.plots.cli import app
 from rc_training.plots.curve_figure import draw
 from rc_training.plots.curves import QUANTITIES, grouped, over_runs
@@ -60,7 +60,23 @@ def write_run(
         "recipe_name": name,
         "seed": seed,
         "status": "finished" if epochs == 3 else "running",
+        "machine": {},
         "command": ["rc-deploy", "train"],
+        "started": "2026-11-24T04:00:00+00:00",
+        "processes": 1,
+        "parameters": 77_850,
+        "metrics": {
+            "test_accuracy_last": 46.0,
+            "test_accuracy_best": 46.0,
+            "best_epoch": 3,
+            "epochs": 3,
+            "seconds": 3.0,
+            "images_per_second": 100.0,
+            "device": "cpu",
+            "torch": "2.13.0",
+        }
+        if epochs == 3
+        else None,
     } | changes
     (folder / "run.json").write_text(json.dumps(document))
     lines = "".join(json.dumps(line(epoch, seed)) + "\n" for epoch in range(1, epochs + 1))
@@ -116,7 +132,7 @@ def test_runs_belong_together_by_recipe_whatever_their_seeds(tmp_path: Path) -> 
         write_run(tmp_path / "d", seed=0, name="table1/other\u202e"),
     ]
     groups = grouped([runs.read(folder) for folder in folders])
-    assert [[run.about.seed for run in group.runs] for group in groups] == [[2, 10], [0], [0]]
+    assert [[run.record.seed for run in group.runs] for group in groups] == [[2, 10], [0], [0]]
     assert [group.name for group in groups] == [
         "digits, activation=relu, mixup=null",
         "digits, activation=gclu, mixup=0.5",
@@ -178,8 +194,8 @@ def test_places_without_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema": "rc-deploy/training"}, "'rc-deploy/training', version 1"),
-        ({"schema_version": 2}, "version 2; this rc-deploy reads rc-deploy/run, version 1"),
+        ({"schema": "rc-deploy/training"}, "it is not rc-deploy/run, version 1"),
+        ({"schema_version": 2}, "it is not rc-deploy/run, version 1"),
         ({"status": 1}, "'status' is a whole number where text belongs"),
         ({"recipe": []}, "'recipe' is a list"),
     ],

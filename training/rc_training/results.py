@@ -121,9 +121,13 @@ def collect(folders: Iterable[Path]) -> Results:
     found, skipped = [], []
     for folder in folders:
         try:
-            found.append(runs.read(folder))
+            run = runs.read(folder)
         except InputError as error:
             skipped.append(str(error))
+            continue
+        found.append(run)
+        if run.metrics is None:  # of a finished one the log does not count
+            skipped += run.notes
     known = catalogue.available()
     unfinished = []
     groups: dict[tuple[str, str], list[FoundRun]] = {}
@@ -156,7 +160,7 @@ def _outcome(name: str, entry: Entry | None, group: Sequence[FoundRun]) -> Outco
         best=best,
         paper=paper,
         difference=None if paper is None else best.mean - paper,
-        epochs=group[0].epochs,
+        epochs=group[0].length,
         recipe_epochs=None if entry is None else entry.keys["epochs"],
         seconds=mean(item.seconds for item in metrics),
         devices=tuple(dict.fromkeys(_device(run) for run in group)),
@@ -165,13 +169,13 @@ def _outcome(name: str, entry: Entry | None, group: Sequence[FoundRun]) -> Outco
 
 
 def _unfinished(name: str, entry: Entry | None, run: FoundRun) -> Unfinished:
-    epoch, accuracy = (0, None) if run.logged is None else (run.logged.epoch, run.logged.test_accuracy)
+    epoch, accuracy = (run.epochs[-1].epoch, run.epochs[-1].test_accuracy) if run.epochs else (0, None)
     return Unfinished(
         recipe=name,
         changes=_changes(entry, run),
         seed=run.record.seed,
         epoch=epoch,
-        epochs=run.epochs,
+        epochs=run.length,
         test_accuracy=accuracy,
         folder=str(run.folder),
         command=shlex.join(

@@ -1,108 +1,157 @@
-"""The runs below some folders, read for a table of results."""
+"""Training runs read back from their folders, finished or not, for tables and curves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rc_deploy.decode import FormError, decode, parse
+from rc_deploy.decode import decode, parse
 from rc_deploy.errors import InputError
 from rc_training.run import Metrics, Record, Run, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
+RECORD = "run.json"
+MOST_EPOCHS = 10_000
 LONGEST = 3.2e9  # seconds, a century: a longer run is a damaged record
 
 
 @dataclass(frozen=True)
-class LoggedEpoch:
-    """A line of a run's log, as far as a table of results wants it."""
+class Epoch:
+    """What one epoch reached, as a line of the log says.
+
+    Attributes:
+        epoch: from 1.
+        loss: mean cross entropy of the training images; not a number where the log says null.
+        train_accuracy: in percent.
+        test_loss: mean cross entropy of the test split.
+        test_accuracy: in percent.
+    """
 
     epoch: int
+    loss: float
+    train_accuracy: float
+    test_loss: float
     test_accuracy: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.epoch <= MOST_EPOCHS:
+            raise ValueError(f"epoch must be from 1 to {MOST_EPOCHS:,}, not {self.epoch}")
 
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run: where it is, what its run.json says, and the last epoch in its log if it is not finished.
+    """A run as its folder shows it.
 
     Attributes:
-        folder: the run's.
+        folder: of the run.
         record: its run.json.
-        epochs: that its recipe asks for.
+        length: epochs that its recipe asks for.
         metrics: of a finished run; None of another.
-        logged: of an unfinished run; None before its first epoch ended.
+        epochs: of its log, in order; none yet where the first one is still going on.
+        notes: what in its log was passed over, in words.
     """
 
     folder: Path
     record: Record
-    epochs: int
+    length: int
     metrics: Metrics | None
-    logged: LoggedEpoch | None
+    epochs: tuple[Epoch, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that are the run's own."""
+        return Run(self.folder).documents
 
 
-def find(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders of the runs in and below `folders`, each once.
+def find(places: Sequence[Path]) -> list[Path]:
+    """Return the folders of the runs in `places`: each is the folder of a run, or one with runs below it.
 
     Raises:
-        InputError: a folder is missing.
+        InputError: one of them holds no run.
     """
-    found = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"There is no folder {folder}.", "Name the folder of your runs: rc-deploy results DIR")
-        found.update({path.resolve(): path.parent for path in sorted(folder.rglob("run.json"))})
-    return list(found.values())
+    folders: dict[Path, Path] = {}
+    for place in places:
+        if not place.is_dir():
+            what = f"{place} is not a folder" if place.exists() else f"There is no folder {place}"
+            raise InputError(f"{what}; a run is a folder with {RECORD} in it.", "Name the folder of a training run.")
+        here = [place] if (place / RECORD).exists() else sorted(path.parent for path in place.rglob(RECORD))
+        if not here:
+            raise InputError(
+                f"There is no training run in {place}: no {RECORD} in it or below it.",
+                "Train one: rc-deploy train RECIPE --run DIR",
+            )
+        # A run that was named twice, by whatever name, is one run.
+        folders.update((path.resolve(), path) for path in here if path.resolve() not in folders)
+    return list(folders.values())
 
 
 def read(folder: Path) -> FoundRun:
-    """Read a run.
+    """Read a run; lines of its log that are no record of an epoch are passed over, with a note.
 
     Raises:
-        InputError: its record or its log is damaged.
+        InputError: its record is missing, damaged or of another version, or its log cannot be read.
     """
     run = Run(folder)
     record = run.read()
     if record is None:
         raise InputError(f"There is no run in {folder} any more.", "Run the command again.")
-    epochs = record.recipe.get("epochs")
-    if type(epochs) is not int:
+    length = record.recipe.get("epochs")
+    if type(length) is not int:
         raise _damaged(run, "'recipe.epochs' is not a whole number")
-    if record.status is Status.RUNNING:
-        return FoundRun(folder, record, epochs, None, _last_logged(run.log))
-    if record.metrics is None:
+    finished = record.status is Status.FINISHED
+    if finished:
+        _require_credible(run, record.metrics)
+    epochs, notes = _read_log(run.log)
+    return FoundRun(folder, record, length, record.metrics if finished else None, epochs, notes)
+
+
+def _require_credible(run: Run, metrics: Metrics | None) -> None:
+    if metrics is None:
         raise _damaged(run, "it is finished, but has no metrics")
-    if not all(0 <= value <= 100 for value in (record.metrics.test_accuracy_last, record.metrics.test_accuracy_best)):
+    if not all(0 <= value <= 100 for value in (metrics.test_accuracy_last, metrics.test_accuracy_best)):
         raise _damaged(run, "an accuracy is not between 0 and 100")
-    if not 0 <= record.metrics.seconds <= LONGEST:
-        raise _damaged(run, f"'metrics.seconds' is {record.metrics.seconds:g}")
-    return FoundRun(folder, record, epochs, record.metrics, None)
+    if not 0 <= metrics.seconds <= LONGEST:
+        raise _damaged(run, f"'metrics.seconds' is {metrics.seconds:g}")
 
 
 def _damaged(run: Run, what: str) -> InputError:
     return InputError(f"{run.record} is damaged: {what}.", "Train again with --restart.")
 
 
-def _last_logged(path: Path) -> LoggedEpoch | None:
-    """Return the last epoch of a log; None where there is no log yet."""
+def _read_log(path: Path) -> tuple[tuple[Epoch, ...], tuple[str, ...]]:
+    """Return the epochs of a log, in order, and notes on what was passed over."""
+    if not path.is_file():  # before the end of the first epoch
+        return (), ()
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return None
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise InputError(f"The log {path} cannot be read: {error.strerror}.", "Check its permissions.") from None
-    epoch = next(_epochs(lines), None)
-    if epoch is None and lines:
-        raise InputError(f"The log {path} is damaged: no line of it is an epoch.", "Begin the run again: --restart")
-    return epoch
-
-
-def _epochs(lines: list[str]) -> Iterator[LoggedEpoch]:
-    """Yield the epochs in lines, the last one first; a line that a copy cut off is passed over."""
-    for line in reversed(lines):
-        try:
-            yield decode(LoggedEpoch, parse(line))
-        except FormError:
+    epochs: dict[int, Epoch] = {}
+    broken, repeated = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
             continue
+        try:
+            epoch = decode(Epoch, parse(line.decode()))
+        except ValueError:  # FormError, or bytes that are no text
+            broken.append(number)
+            continue
+        if epoch.epoch in epochs:
+            repeated.append(epoch.epoch)
+        epochs[epoch.epoch] = epoch
+    notes = []
+    if broken:
+        notes.append(f"{path}: {_counted('line', broken)} no record of an epoch, as a killed run leaves; skipped.")
+    if repeated:
+        notes.append(f"{path}: {_counted('epoch', repeated)} there more than once; the last record counts.")
+    return tuple(epochs[number] for number in sorted(epochs)), tuple(notes)
+
+
+def _counted(noun: str, numbers: list[int], most: int = 5) -> str:
+    shown = ", ".join(map(str, sorted(set(numbers))[:most]))
+    more = ", …" if len(set(numbers)) > most else ""
+    return f"{noun} {shown} is" if len(set(numbers)) == 1 else f"{noun}s {shown}{more} are"

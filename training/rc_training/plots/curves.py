@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rc_training.plots.runs import Run
+    from rc_training.runs import FoundRun
 
 QUANTITIES = ("loss", "test_loss", "train_accuracy", "test_accuracy")
 # A loss beyond this, shortly before a run diverges, would leave no room for any other; it is a gap in the curve.
@@ -52,24 +52,24 @@ class Group:
     """
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[FoundRun, ...]
     epochs: tuple[int, ...]
     counts: tuple[int, ...]
     curves: dict[str, Curve]
 
 
-def grouped(runs: Sequence[Run]) -> list[Group]:
+def grouped(runs: Sequence[FoundRun]) -> list[Group]:
     """Return the runs put together by recipe, in the order in which each recipe first comes.
 
     Two runs belong together if their recipes have the same name and the same keys but for the seed.
     """
-    together: dict[str, list[Run]] = {}
+    together: dict[str, list[FoundRun]] = {}
     for run in runs:
-        together.setdefault(json.dumps([run.about.recipe_name, _settings(run)], sort_keys=True), []).append(run)
+        together.setdefault(json.dumps([run.record.recipe_name, _settings(run)], sort_keys=True), []).append(run)
     members = list(together.values())
     names = _names([group[0] for group in members])
     return [
-        _group(name, sorted(group, key=lambda run: run.about.seed)) for name, group in zip(names, members, strict=True)
+        _group(name, sorted(group, key=lambda run: run.record.seed)) for name, group in zip(names, members, strict=True)
     ]
 
 
@@ -88,7 +88,7 @@ def _filled(masked: Any) -> NDArray[np.float64]:
     return np.ma.filled(np.ma.asarray(masked, dtype=np.float64), np.nan)
 
 
-def _group(name: str, runs: list[Run]) -> Group:
+def _group(name: str, runs: list[FoundRun]) -> Group:
     by_epoch = [{epoch.epoch: epoch for epoch in run.epochs} for run in runs]
     epochs = sorted(set().union(*by_epoch))
     curves = {}
@@ -103,18 +103,18 @@ def _group(name: str, runs: list[Run]) -> Group:
     return Group(name, tuple(runs), tuple(epochs), counts, curves)
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    return {key: value for key, value in run.about.recipe.items() if key not in ("name", "seed")}
+def _settings(run: FoundRun) -> dict[str, Any]:
+    return {key: value for key, value in run.record.recipe.items() if key not in ("name", "seed")}
 
 
-def _names(firsts: list[Run]) -> list[str]:
+def _names(firsts: list[FoundRun]) -> list[str]:
     """Return a name for each recipe; those that share theirs also get the keys in which they differ."""
     names = []
     for run in firsts:
-        alike = [_settings(other) for other in firsts if other.about.recipe_name == run.about.recipe_name]
+        alike = [_settings(other) for other in firsts if other.record.recipe_name == run.record.recipe_name]
         keys = [key for key in sorted(set().union(*alike)) if any(one.get(key) != alike[0].get(key) for one in alike)]
         own = _settings(run)
-        names.append(clean(", ".join([run.about.recipe_name, *(f"{key}={_word(own.get(key))}" for key in keys)])))
+        names.append(clean(", ".join([run.record.recipe_name, *(f"{key}={_word(own.get(key))}" for key in keys)])))
     return names
 
 

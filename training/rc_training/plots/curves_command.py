@@ -10,7 +10,7 @@ from rc_deploy.artefacts import Kind
 from rc_deploy.errors import InputError
 from rc_deploy.files import digest, write_bytes
 from rc_deploy.outputs import require_json, require_outputs
-from rc_training.plots import runs
+from rc_training import runs
 from rc_training.plots.curve_figure import draw
 from rc_training.plots.curves import grouped
 from rc_training.plots.outcome import show
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rc_training.plots.curves import Group
-    from rc_training.plots.runs import Run
+    from rc_training.runs import FoundRun
 
 SCHEMA, SCHEMA_VERSION = "rc-deploy/curves", 1
 
@@ -85,8 +85,8 @@ def _described(group: Group) -> dict[str, Any]:
         "runs": [
             {
                 "folder": str(run.folder),
-                "seed": run.about.seed,
-                "status": run.about.status,
+                "seed": run.record.seed,
+                "status": run.record.status,
                 "epochs": len(run.epochs),
                 "test_accuracy_last": run.epochs[-1].test_accuracy,
                 "test_accuracy_best": _best(run),
@@ -102,24 +102,24 @@ def _described(group: Group) -> dict[str, Any]:
     }
 
 
-def _best(run: Run) -> float:
+def _best(run: FoundRun) -> float:
     return max((epoch.test_accuracy for epoch in run.epochs if not math.isnan(epoch.test_accuracy)), default=math.nan)
 
 
 def _sentence(group: Group) -> str:
     """Return what the finished runs of a recipe reached, and how far the others have come."""
-    finished = [run for run in group.runs if run.about.status == "finished"]
+    finished = [run for run in group.runs if run.metrics is not None]
     parts = []
     if finished:
-        seeds = ", ".join(str(run.about.seed) for run in finished)
+        seeds = ", ".join(str(run.record.seed) for run in finished)
         last = _spread([run.epochs[-1].test_accuracy for run in finished])
         best = _spread([_best(run) for run in finished])
         noun = "seed" if len(finished) == 1 else "seeds"
         parts.append(f"{noun} {seeds}: test accuracy {last} after the last epoch, {best} after the best")
     for run in group.runs:
         if run not in finished:
-            where = f"epoch {run.epochs[-1].epoch} of {run.about.recipe.get('epochs', '?')}"
-            parts.append(f"seed {run.about.seed} is at {where}, test accuracy {run.epochs[-1].test_accuracy:.2f}%")
+            where = f"epoch {run.epochs[-1].epoch} of {run.length}"
+            parts.append(f"seed {run.record.seed} is at {where}, test accuracy {run.epochs[-1].test_accuracy:.2f}%")
     return f"{group.name}, {'; '.join(parts)}"
 
 
