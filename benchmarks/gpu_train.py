@@ -63,7 +63,9 @@ def plan(rehearse: bool, words: Sequence[str]) -> list[Planned]:
         keys = ("architecture=resnet8", "activation=relu", "epochs=2", "batch_size=512")
         tiny = ("--device", "cpu", *(word for key in keys for word in ("--set", key)))
         return [Planned("digits", seed, tiny) for seed in (0, 1)]
-    rows = [(f"table1/{name}-cifar10", (0, 1, 2)) for name in ("rescnet32", "resnet32")]
+    rows: list[tuple[str, tuple[int, ...]]] = [
+        (f"table1/{name}-cifar10", (0, 1, 2)) for name in ("rescnet32", "resnet32")
+    ]
     rows += [(f"table6/{form}-cifar10", (0,)) for form in ("gclu", "gclu-sigmoid", "gclu-tanh")]
     rows += [(f"table1/{name}-cifar100", (0,)) for name in ("rescnet32", "resnet32")]
     rows += [(f"table6/{form}-cifar100", (0,)) for form in ("gclu", "gclu-sigmoid", "gclu-tanh")]

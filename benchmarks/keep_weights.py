@@ -36,12 +36,10 @@ def keep(run: Path, name: str, why: str, folder: Path) -> Path:
     path = folder / f"{name}.safetensors"
     trained = checkpoint.load(Run(run).checkpoint)
     checkpoint.save(trained, path)
-    if path.stat().st_size >= weights.LARGEST:
-        size = path.stat().st_size
+    size = path.stat().st_size
+    if size >= weights.LARGEST:
         path.unlink()
-        raise SystemExit(
-            f"{path.name} would take {size:,} bytes; weights in the package take under {weights.LARGEST:,}."
-        )
+        raise SystemExit(f"{path.name} has {size:,} bytes; weights in the package take under {weights.LARGEST:,}.")
     card = Template((weights.FOLDER / "CARD.md").read_text(encoding="utf-8"))
     facts = {"name": name, "why": why, "bytes": f"{size:,}", "sha256": sha256(path)}
     facts |= _facts(trained, found[0], record)

@@ -81,7 +81,7 @@ def test_processes_make_the_parts_of_one_batch(size: int, monkeypatch: pytest.Mo
         found.append(list(batches(recipe).epoch()))
     monkeypatch.undo()
     for whole, *parts in zip(batches(recipe).epoch(), *found, strict=True):
-        assert {part.count for part in parts} == {whole.count} == {len(whole.labels)}
+        assert {part.size for part in parts} == {whole.size} == {len(whole.labels)}
         mixed = [part.mixed for part in parts if part.mixed is not None]
         joined = Batch(
             torch.cat([part.images for part in parts]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,26 @@ def test_processes_drop_out_differently(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(torch.equal(tensor, other[name]) for name, tensor in weights(0, "a").items())
     monkeypatch.setattr(trainer, "create", lambda *a, **k: nn.Sequential(nn.Dropout(0.5), create(*a, **k)))
     assert not torch.equal(weights(0, "c")["1.classifier.weight"], weights(1, "d")["1.classifier.weight"])
+
+
+class FillsTheDisk(Reporter):
+    """Lets no file grow beyond 8 KiB once the first epoch is kept."""
+
+    def progress(self, progress: Progress) -> None:
+        if progress.result:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def test_a_full_disk_loses_the_epoch_in_hand(tmp_path: Path) -> None:
+    run, limits = Run(tmp_path / "run"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OutputError, match=r"state\.pt could not be written: File too large"):
+            train(RECIPE, options(run.folder), FillsTheDisk())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in run.folder.iterdir()) == ["log.jsonl", "run.json", "state.pt"]
+    assert len(states.load(run.state).past.history) == 1
+    assert_same_as_whole(RECIPE, run.folder, train(RECIPE, options(run.folder, RESUME)).weights)
 
 
 def halve(path: Path) -> None:

@@ -82,7 +82,7 @@ class Batch(NamedTuple):
     whole: int | None = None
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many images the batch has in all processes."""
         return len(self.labels) if self.whole is None else self.whole
 
@@ -149,7 +149,7 @@ class Step:
         """
         for group in self._optimizer.param_groups:
             group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
-        kind = (batch.count, batch.images.shape, batch.images.dtype, batch.normalised, batch.mixed is None)
+        kind = (batch.size, batch.images.shape, batch.images.dtype, batch.normalised, batch.mixed is None)
         if self._fast is None:
             _align(self._optimizer)
             self._fast_kind, self._fast = kind, self._fastest(batch)
@@ -174,7 +174,7 @@ class Step:
 
     def _update(self, sums: Sums, batch: Batch) -> Update:
         """Return a step as a function of tensors (see `_tensors`), for batches like `batch`: to loss and correct."""
-        count, normalised = batch.count, batch.normalised
+        count, normalised = batch.size, batch.normalised
 
         def update(*tensors: Tensor) -> tuple[Tensor, ...]:
             self._optimizer.zero_grad(set_to_none=True)

@@ -120,7 +120,7 @@ class Trainer:
         for index, batch in enumerate(self._batches.epoch()):
             step = (epoch - 1) * epoch_steps + index
             rate = learning_rate(self.recipe, step, epoch_steps)
-            meter.add(self._step(batch, rate), batch.count)
+            meter.add(self._step(batch, rate), batch.size)
             if (step + 1) % REPORT_STEPS == 0:
                 reporter.progress(meter.progress())
         trained = meter.progress()
