@@ -165,7 +165,9 @@ def in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_command_trains_in_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes of one torchrun, digits in halves, evaluation too; one of the two writes and speaks."""
-    keys = ("epochs=1", "warmup_epochs=0", "batch_size=500", "learning_rate=0.02", "augment=crop,flip", "mixup=1")
+    network = ("architecture=resnet8", "activation=relu")  # RC and GCLU are in the case `rescnet`
+    steps = ("epochs=1", "warmup_epochs=0", "batch_size=500", "learning_rate=0.02", "augment=crop,flip", "mixup=1")
+    keys = (*network, *steps)
     command = ["-m", "--", "rc_deploy", "train", "digits", "--device", "cpu", "--run", str(tmp_path / "two")]
     run = start(torchrun("2", "--standalone", *command, *(word for key in keys for word in ("--set", key))))
     (output,) = finish(run)
