@@ -7,7 +7,7 @@ NATIVE_SOURCES = $(shell find plugins -name '*.cpp' -o -name '*.h' -o -name '*.c
 PLUGINS := $(shell find plugins -name tests -prune -o -type f -print)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test native lint format gpu-check clean help
+.PHONY: demo test native lint format gpu-check gpu-train clean help
 
 help:  ## List what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,11 @@ format: $(VENV)/installed  ## Rewrite the sources in the project's format.
 # A machine with a GPU may have no network: without $(VENV), its own Python runs what its packages allow.
 gpu-check:  ## Build, prove and measure all that wants a GPU, in 9 minutes; REHEARSE=1 tries it out without one.
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/gpu_check.py $(if $(REHEARSE),--rehearse) $(if $(AGAIN),--again)
+
+# The same Python; DATA holds the data sets, RUNS (build/gpu-train) is to be kept from one call to the next.
+gpu-train:  ## On a machine with a GPU: train the paper's networks for 9 minutes, from where the last call stopped; DATA=DIR.
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/gpu_train.py $(DATA) $(if $(RUNS),--runs $(RUNS)) \
+	    $(if $(TRAIN),--train "$(TRAIN)") $(if $(REHEARSE),--rehearse)
 
 clean:  ## Remove what was built and installed.
 	rm -rf $(VENV) artifacts build dist

@@ -33,7 +33,7 @@ DEVICE = torch.device(os.environ.get("DEVICE", "cpu"))
 
 
 def batch_of(size: int, seed: int, mixed: bool = False, order: int = 0) -> Batch:
-    """Return a batch; `order` other than 0 puts the same images into another order."""
+    """Return this process's part of a batch; `order` other than 0 puts the same images into another order."""
     draws = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (size, 1, 8, 8), generator=draws, dtype=torch.uint8)
     labels, others = torch.randint(0, 10, (2, size), generator=draws)
@@ -41,8 +41,9 @@ def batch_of(size: int, seed: int, mixed: bool = False, order: int = 0) -> Batch
     if order:
         chosen = torch.randperm(size, generator=torch.Generator().manual_seed(order))
         images, labels, others, share = images[chosen], labels[chosen], others[chosen], share[chosen]
-    images, labels, others, share = (t.to(local_device(DEVICE)) for t in (images, labels, others, share))
-    return Batch(images, labels, Mixed(others, share) if mixed else None)
+    part, device = current().part(size), local_device(DEVICE)
+    images, labels, others, share = (t[part].to(device) for t in (images, labels, others, share))
+    return Batch(images, labels, Mixed(others, share) if mixed else None, whole=size)
 
 
 def train(network: nn.Module, mixed: bool = False, order: int = 0, **options: Any) -> dict[str, Tensor]:
@@ -88,6 +89,12 @@ def unsynchronised() -> dict[str, Tensor]:
     """A fault: batch norm over each process's own images."""
     setattr(steps, "synchronise", lambda _: None)  # noqa: B010 (mypy knows it as another module's)
     return rescnet()
+
+
+def agree() -> dict[str, Tensor]:
+    """Whether processes that say the same number agree, and others do not."""
+    said = [current().agree(number) for number in (0.1, current().rank)]
+    return {"agree": torch.tensor(said)}
 
 
 def norm() -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ LONGEST = 400
 LAYERS = [
     {"errors", "schema", "__init__"},
     {"decode", "optional", "files", "specs", "gpu", "native"},
-    {"artefacts", "compare", "manifest", "models", "outputs", "tolerances"},
+    {"artefacts", "compare", "manifest", "models", "outputs", "tolerances", "weights"},
     {"checkpoint", "condition", "data", "nn", "runners"},
     {"graph", "machine"},
     {"engine", "export", "loading"},

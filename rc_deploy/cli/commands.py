@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rc_deploy import weights
 from rc_deploy.errors import InputError, ParityError
 from rc_deploy.specs import LARGEST_BATCH
 
@@ -45,7 +46,7 @@ DataFolder = Annotated[
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint from `rc-deploy train`.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint from `rc-deploy train`, or the name of weights.")],
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="ONNX file to write.")],
     model: Model = None,
     opset: Annotated[int, typer.Option(min=18, max=23, help="Version of the standard ONNX operators.")] = 20,
@@ -60,6 +61,7 @@ def export(
     from rc_deploy.export import export as run
     from rc_deploy.outputs import require_json
 
+    checkpoint = weights.find(checkpoint)
     require_json(json, [checkpoint, output])
     with show.status("Exporting and comparing with PyTorch"):
         result = run(checkpoint, output, ExportOptions(opset=opset, factory=model, static_batch=static_batch))
@@ -126,6 +128,7 @@ def validate(
     from rc_deploy.validate import ValidateOptions
     from rc_deploy.validate import validate as run
 
+    reference = weights.find(reference)
     require_json(json, [artefact, reference, *files_of(data, data_folder)])
     options = ValidateOptions(data, data_folder, limit, batch, threads, model, min_agreement, max_accuracy_drop)
     with show.progress("Validating") as bar:

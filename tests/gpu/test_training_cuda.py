@@ -103,6 +103,19 @@ def test_dropout_differs_from_replay_to_replay() -> None:
     assert len(losses) == 10
 
 
+def test_a_seed_reaches_a_recorded_dropout() -> None:
+    """The trainer seeds each epoch, after the recording too."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10)).to(CUDA)
+    step = Step(network, sgd(network), SPEC, StepOptions(cuda_graph=True))
+    batch, losses = on_cuda(batch_of(32, 0)), []
+    for seed in (0, 1, 2, 3, 4, 5, 4, 5):
+        torch.manual_seed(seed)
+        losses.append(step(batch, 0.0).loss.item())
+    assert losses[4:6] == losses[6:8]
+    assert losses[4] != losses[5]
+
+
 def test_bfloat16_follows_float32() -> None:
     """As closely as float32 does whose images and labels' order is the same, but for bfloat16's roundings."""
 

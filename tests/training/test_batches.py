@@ -12,12 +12,13 @@ import torch
 from rc_deploy.specs import InputSpec
 from rc_training.batches import Batches
 from rc_training.datasets import normalise
+from rc_training.distributed import Processes
 from rc_training.splits import InMemory
+from rc_training.step import Batch, Mixed
 from training_runs import RECIPE, small_splits
 
 if TYPE_CHECKING:
     from rc_training.recipe import Recipe
-    from rc_training.step import Batch
 
 CPU = torch.device("cpu")
 SPLITS = small_splits("digits", None, CPU)
@@ -68,6 +69,26 @@ def test_the_generator_decides_everything() -> None:
     again.draws.set_state(state)
     assert all(same(*pair) for pair in zip(second, again.epoch(), strict=True))
     assert not same(second[0], next(batches(FULL, seed=1).epoch()))
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_processes_make_the_parts_of_one_batch(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit what one makes, read and augmented by the one that trains on it; some have no image of the last."""
+    recipe = replace(FULL, augment=("crop", "flip", "affine", "autoaugment", "random_erasing"), batch_size=31)
+    found = []
+    for rank in range(size):
+        monkeypatch.setattr("rc_training.batches.current", lambda rank=rank: Processes(rank, size))
+        found.append(list(batches(recipe).epoch()))
+    monkeypatch.undo()
+    for whole, *parts in zip(batches(recipe).epoch(), *found, strict=True):
+        assert {part.size for part in parts} == {whole.size} == {len(whole.labels)}
+        mixed = [part.mixed for part in parts if part.mixed is not None]
+        joined = Batch(
+            torch.cat([part.images for part in parts]),
+            torch.cat([part.labels for part in parts]),
+            Mixed(torch.cat([one.labels for one in mixed]), mixed[0].weight),
+        )
+        assert same(joined, whole)
 
 
 @pytest.mark.parametrize("recipe", [replace(PLAIN, mixup=1.0), replace(PLAIN, cutmix=1.0)], ids=["mixup", "cutmix"])

@@ -199,6 +199,8 @@ def test_neither_workers_nor_processes_change_the_pictures(imagenet: Path) -> No
     assert torch.equal(torch.cat([halves[0][0], halves[1][0]])[order], expected)
     assert torch.equal(torch.cat([halves[0][1], halves[1][1]])[order], labels)
     assert torch.equal(epoch(dataset.open("train", imagenet, CPU, workers=2))[0], expected)
+    none, _ = epoch(alone, lambda count: slice(0, 0))
+    assert none.shape == (0, *expected.shape[1:])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

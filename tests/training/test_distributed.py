@@ -22,7 +22,7 @@ from rc_training import recipe as recipes
 from rc_training.batch_norm import synchronise
 from rc_training.distributed import Processes, connected, current, local_device
 from rc_training.options import RunOptions
-from rc_training.step import Batch, Mixed, Step
+from rc_training.step import Mixed, Step
 from rc_training.train import train
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rc_training.step import StepResult
+    from rc_training.step import Batch, StepResult
 
 WORKER = Path(data_parallel.__file__)
-CASES = ("rescnet", "mixed", "layer_norm", "compiled", "norm")
+CASES = ("rescnet", "mixed", "layer_norm", "compiled", "norm", "agree")
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 LIMIT = 120  # seconds, for a machine that does other things too; they take about ten
 
@@ -158,14 +158,16 @@ def in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
         order = torch.randperm(len(batch.labels), generator=torch.Generator().manual_seed(1))
         assert batch.mixed is not None
         mixed = Mixed(batch.mixed.labels[order], batch.mixed.weight)
-        return step(self, Batch(batch.images[order], batch.labels[order], mixed, batch.normalised), rate)
+        return step(self, batch._replace(images=batch.images[order], labels=batch.labels[order], mixed=mixed), rate)
 
     monkeypatch.setattr(Step, "__call__", shuffled)
 
 
 def test_the_command_trains_in_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes of one torchrun, digits in halves, evaluation too; one of the two writes and speaks."""
-    keys = ("epochs=1", "warmup_epochs=0", "batch_size=500", "learning_rate=0.02", "augment=crop,flip", "mixup=1")
+    network = ("architecture=resnet8", "activation=relu")  # RC and GCLU are in the case `rescnet`
+    steps = ("epochs=1", "warmup_epochs=0", "batch_size=500", "learning_rate=0.02", "augment=crop,flip", "mixup=1")
+    keys = (*network, *steps)
     command = ["-m", "--", "rc_deploy", "train", "digits", "--device", "cpu", "--run", str(tmp_path / "two")]
     run = start(torchrun("2", "--standalone", *command, *(word for key in keys for word in ("--set", key))))
     (output,) = finish(run)
@@ -223,7 +225,20 @@ def test_parts_cover_a_batch_once() -> None:
         for count in (0, 1, 2, 5, 128):
             parts = [range(count)[Processes(rank, size).part(count)] for rank in range(size)]
             assert [index for part in parts for index in part] == list(range(count))
-            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+            assert max(map(len, parts)) - min(map(len, parts)) <= 2
+            assert all(part.start % 2 == 0 for part in parts if part)  # no pair of images is torn apart
+
+
+def test_processes_with_different_networks_do_not_begin(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a run is resumed on two machines, and one of them does not see its folder."""
+    assert load(two, "agree")["agree"].tolist() == [True, False]
+    monkeypatch.setattr(Processes, "agree", lambda *_: False)
+    recipe = recipes.load("digits", ("epochs=1", "architecture=resnet8"))
+    with pytest.raises(InputError, match="do not hold the same network: this one has trained 0 epochs"):
+        train(recipe, RunOptions(tmp_path / "run", device="cpu"))
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_one_process_connects_nothing() -> None:

@@ -48,7 +48,8 @@ OVERRIDES = ("epochs=4", "warmup_epochs=1", "architecture=resnet8", "activation=
 STEPS = 6  # of an epoch: 1,437 images in batches of 240
 # The command line, but for a training that comes to a halt before a step, to be stopped there.
 HALTING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background of a shell begin by ignoring it
 from pathlib import Path
 from rc_deploy.cli import main
 from rc_training import trainer
@@ -80,7 +81,10 @@ def stopped_before(step: int, number: signal.Signals, folder: Path, *more: str) 
     while process.poll() is None and not mark.exists():
         time.sleep(0.01)
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
+    try:
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
     return process.returncode, said
 
 

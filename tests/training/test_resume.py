@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 from rc_deploy.errors import InputError, OutputError
 from rc_training import state as states
 from rc_training import trainer
+from rc_training.distributed import Processes
 from rc_training.models import create
 from rc_training.options import Existing
 from rc_training.progress import Progress, Reporter
@@ -92,6 +94,39 @@ def test_a_dropout_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     interrupted(tmp_path / "run")
     torch.manual_seed(99)
     assert_same_as_whole(RECIPE, tmp_path / "run", train(RECIPE, options(tmp_path / "run", RESUME)).weights)
+
+
+def test_processes_drop_out_differently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the others' images are others; nothing else of a training depends on the process."""
+
+    def weights(rank: int, folder: str) -> dict[str, Any]:
+        monkeypatch.setattr(trainer, "current", lambda: Processes(rank, 1))
+        return train(replace(RECIPE, epochs=1, warmup_epochs=0), options(tmp_path / folder)).weights
+
+    other = weights(1, "b")
+    assert all(torch.equal(tensor, other[name]) for name, tensor in weights(0, "a").items())
+    monkeypatch.setattr(trainer, "create", lambda *a, **k: nn.Sequential(nn.Dropout(0.5), create(*a, **k)))
+    assert not torch.equal(weights(0, "c")["1.classifier.weight"], weights(1, "d")["1.classifier.weight"])
+
+
+class FillsTheDisk(Reporter):
+    """Lets no file grow beyond 8 KiB once the first epoch is kept."""
+
+    def progress(self, progress: Progress) -> None:
+        if progress.result:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def test_a_full_disk_loses_the_epoch_in_hand(tmp_path: Path) -> None:
+    run, limits = Run(tmp_path / "run"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OutputError, match=r"state\.pt could not be written: File too large"):
+            train(RECIPE, options(run.folder), FillsTheDisk())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in run.folder.iterdir()) == ["log.jsonl", "run.json", "state.pt"]
+    assert len(states.load(run.state).past.history) == 1
+    assert_same_as_whole(RECIPE, run.folder, train(RECIPE, options(run.folder, RESUME)).weights)
 
 
 def halve(path: Path) -> None:
@@ -226,7 +261,11 @@ def test_what_is_done_about_a_finished_run(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="a run of another recipe: seed is 0 there and 1 here"):
         train(replace(RECIPE, seed=1), options(run.folder))
-    again = train(RECIPE, options(run.folder))
+    with pytest.raises(OutputError, match="holds this run, and it is finished") as kept:
+        train(RECIPE, options(run.folder))
+    assert "--restart" in kept.value.hint
+    assert run.checkpoint.stat().st_mtime_ns == written
+    again = train(RECIPE, options(run.folder, Existing.RESTART))
     assert all(torch.equal(tensor, again.weights[name]) for name, tensor in first.weights.items())
 
     train(replace(RECIPE, seed=1), options(run.folder, Existing.RESTART))

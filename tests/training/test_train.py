@@ -13,6 +13,7 @@ from rc_deploy import checkpoint, data
 from rc_deploy.errors import InputError, OutputError, UnsupportedError
 from rc_training import evaluate as evaluation
 from rc_training import recipe as recipes
+from rc_training import state as states
 from rc_training import train as training
 from rc_training import trainer
 from rc_training.datasets import DATASETS
@@ -169,6 +170,17 @@ def test_divergence_is_an_error_and_leaves_the_old_file(tmp_path: Path) -> None:
         train(recipe, path)
     assert "learning_rate" in caught.value.hint
     assert path.read_bytes() == earlier
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_last_step_that_diverges_is_noticed(bad: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loss was computed before it; only the evaluation sees what it left. Nothing of such a network is kept."""
+    losses = iter([1.0, bad])
+    monkeypatch.setattr(trainer, "evaluate", lambda *_: Evaluation(10.0, next(losses)))
+    with pytest.raises(InputError, match=r"Training diverged: the loss is (nan|inf) in epoch 2\."):
+        train(replace(TINY, epochs=2), tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert len(states.load(tmp_path / "run" / "state.pt").past.history) == 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

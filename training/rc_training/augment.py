@@ -128,6 +128,8 @@ def affine(images: Tensor, numbers: Tensor) -> Tensor:
 
     Pixels come from bilinear interpolation, black from outside.
     """
+    if not len(images):  # a small batch may leave a process without any, and PyTorch makes no grid for none
+        return images.float()
     height, width = images.shape[2:]
     turn, right, down, size = (2 * numbers - 1).to(images.device).unbind(1)
     angle, scale = turn * LARGEST_ANGLE, 1 + size * LARGEST_SCALING

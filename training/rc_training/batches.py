@@ -1,7 +1,7 @@
 """The batches of a training run: which images, in which order, augmented and mixed how.
 
-Every draw comes from one generator on the CPU, and is made for the whole batch, whichever part of it a process then
-takes (`Step`): so the result depends neither on the device nor on the number of processes.
+Every draw comes from one generator on the CPU, and is made for the whole batch, of which a process then reads and
+augments its part: so the result depends neither on the device nor on the number of processes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rc_training.augment import draw, prepare
+from rc_training.distributed import current
 from rc_training.mix import draw_mix, mix
 from rc_training.step import Batch, Mixed
 
@@ -40,19 +41,23 @@ class Batches:
         self.steps = -(-self.images // recipe.batch_size)
 
     def epoch(self) -> Iterator[Batch]:
-        """Yield each image once, in a new order."""
-        order = torch.randperm(self.images, generator=self.draws)
-        seed = int(torch.randint(2**62, (), generator=self.draws))
-        for images, labels in self._split.batches(order, self._recipe.batch_size, seed=seed):
-            yield self._batch(images, labels)
+        """Yield each image once, in a new order; of each batch, this process's part."""
+        order, size = torch.randperm(self.images, generator=self.draws), self._recipe.batch_size
+        parts = self._split.batches(order, size, current().part, self.seed())
+        for start, (images, labels) in zip(range(0, self.images, size), parts, strict=True):
+            yield self._batch(images, labels, min(size, self.images - start))
 
-    def _batch(self, images: Tensor, labels: Tensor) -> Batch:
+    def seed(self) -> int:
+        """Draw a seed for what has a generator of its own."""
+        return int(torch.randint(2**62, (), generator=self.draws))
+
+    def _batch(self, images: Tensor, labels: Tensor, whole: int) -> Batch:
         recipe = self._recipe
-        numbers = draw(recipe.augment, len(images), self.draws)
+        numbers = draw(recipe.augment, whole, self.draws)[current().part(whole)]
         prepared = prepare(images, recipe.augment, numbers, self._spec)
         how = draw_mix(recipe.mixup, recipe.cutmix, *self._spec.shape[1:], self.draws)
         if how is None:
-            return Batch(prepared, labels, normalised=True)
+            return Batch(prepared, labels, None, normalised=True, whole=whole)
         how = how.to(images.device)
         prepared, others = mix(prepared, labels, how)
-        return Batch(prepared, labels, Mixed(others, how.weight), normalised=True)
+        return Batch(prepared, labels, Mixed(others, how.weight), normalised=True, whole=whole)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from rc_training import outcome
 from rc_training import recipe as recipes
 from rc_training.display import Display
 from rc_training.distributed import connected, local_device
+from rc_training.options import going_on
 from rc_training.progress import Reporter
 from rc_training.run import Run
 from rc_training.train import check, resolve_device, train
@@ -116,10 +116,9 @@ class _Silent(Reporter):
 def _how_to_go_on(planned: Planned) -> str:
     run = Run(planned.how.folder)
     kept = f"; the run is kept in {run.folder}" if run.record.exists() else ""
-    command = [argument for argument in planned.how.command if argument not in ("--restart", "--resume")]
     return (
         f"Stopped after epoch {run.epochs()} of {planned.recipe.epochs}{kept}.\n"
-        f"To go on: {shlex.join([*command, '--resume'])}"
+        f"To go on: {going_on(planned.how.command)}"
     )
 
 

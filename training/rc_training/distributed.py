@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 2 -m -- rc_deploy train RECIPE
 
 ("--" keeps torchrun from taking --run for an abbreviation of an option of its own.)
-A batch is cut into parts of as equal a size as can be. What is summed over its images (the loss, the gradients, the
+A batch is cut into parts of as equal a size as can be, between pairs of images; each process reads, augments and
+computes its own. What is summed over its images (the loss, the gradients, the
 statistics of batch normalisation) is summed over all processes, so that a network does not depend on how many there
 are, but for the order in which sums are taken, and for dropout, whose masks each process draws for itself.
 """
@@ -44,8 +45,13 @@ class Processes:
     size: int = 1
 
     def part(self, count: int) -> slice:
-        """Return which of `count` images are this process's; the sizes of the parts differ by one at most."""
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        """Return which of `count` images are this process's; the sizes of the parts differ by two at most.
+
+        Pairs (0 and 1, 2 and 3, ...) stay together: `mix` wants both images of each.
+        """
+        pairs = (count + 1) // 2
+        start, stop = (2 * (pairs * rank // self.size) for rank in (self.rank, self.rank + 1))
+        return slice(start, min(stop, count))
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of `tensor` (of one shape everywhere) over all processes; `tensor` itself if this is the only.
@@ -54,6 +60,12 @@ class Processes:
             UnsupportedError: a process ended, or did not answer in time.
         """
         return tensor if self.size == 1 else sum_over_processes(tensor)
+
+    def agree(self, value: float) -> bool:
+        """Return whether every process says the same number. Raises what `sum` does."""
+        said = torch.zeros(self.size, dtype=torch.float64)
+        said[self.rank] = value
+        return len(set(self.sum(said).tolist())) == 1
 
     def wait(self) -> None:
         """Return once every process is here. Raises what `sum` does."""

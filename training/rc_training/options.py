@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
 class Existing(StrEnum):
     """What is done about a run that the folder holds already."""
 
-    KEEP = "keep"  # an unfinished one, or one of another recipe, is not replaced
+    KEEP = "keep"  # it is not replaced
     RESUME = "resume"
     RESTART = "restart"
 
@@ -50,3 +52,8 @@ class RunOptions:
     def checkpoint(self) -> Path:
         """Where the checkpoint is written."""
         return self.output or self.folder / "checkpoint.pt"
+
+
+def going_on(command: Sequence[str]) -> str:
+    """Return the command line that goes on with the run that `command` began."""
+    return shlex.join([*(word for word in command if word not in ("--restart", "--resume")), "--resume"])

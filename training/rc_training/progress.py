@@ -128,11 +128,7 @@ class Meter:
             InputError: the loss of some batch was infinite or NaN.
         """
         loss = self._loss.item() / self.images
-        if not math.isfinite(loss):
-            raise InputError(
-                f"Training diverged: the loss is {loss} in epoch {self.epoch}. No checkpoint was written.",
-                "Lower the learning rate (--set learning_rate=...) or warm up longer (warmup_epochs), with --restart.",
-            )
+        require_finite(loss, self.epoch)
         seconds = time.perf_counter() - self.start
         images = (self.epoch - 1) * self.epoch_images + self.images
         return Progress(
@@ -144,4 +140,13 @@ class Meter:
             100 * self._correct.item() / self.images,
             self.images / seconds,
             self.pace.seconds_left(images),
+        )
+
+
+def require_finite(loss: float, epoch: int) -> None:
+    """Raise InputError where training has diverged: its cause and remedy are in the recipe."""
+    if not math.isfinite(loss):
+        raise InputError(
+            f"Training diverged: the loss is {loss} in epoch {epoch}. No checkpoint was written.",
+            "Lower the learning rate (--set learning_rate=...) or warm up longer (warmup_epochs), with --restart.",
         )

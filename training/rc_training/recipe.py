@@ -15,6 +15,7 @@ from rc_training.models import ARCHITECTURES
 from rc_training.optimizer import OPTIMIZERS
 from rc_training.rules import arguments, list_of, number, one_of, whole
 from rc_training.schedule import SCHEDULES
+from rc_training.step import PRECISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,8 @@ class Recipe:
         step_factor: what each of its steps multiplies the learning rate by.
         label_smoothing: share of the target that is spread over all classes.
         clip_norm: largest norm of all gradients together, longer ones are scaled down to it; 0 leaves them alone.
-        precision: a name of `PRECISIONS`: of the forward and backward pass; weights are float32.
+        precision: a name of `PRECISIONS`: of the forward and backward pass; weights are float32. On a GPU, "float32"
+            is PyTorch's default: convolutions take TF32, whose products keep 11 bits of each factor.
         seed: of the weights, the order of the images and the augmentations.
     """
 
@@ -88,7 +90,6 @@ class Recipe:
         return "; ".join(f"{key} is {other.get(key)!r:.60} there and {mine.get(key)!r:.60} here" for key in keys)
 
 
-PRECISIONS = ("float32", "bfloat16")
 RULES = {
     "dataset": one_of(DATASETS),
     "architecture": one_of(ARCHITECTURES),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import MISSING, asdict, dataclass, fields
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from rc_deploy.errors import InputError
 from rc_training import catalogue, runs
+from rc_training.options import going_on
 from rc_training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -178,9 +178,7 @@ def _unfinished(name: str, entry: Entry | None, run: FoundRun) -> Unfinished:
         epochs=run.length,
         test_accuracy=accuracy,
         folder=str(run.folder),
-        command=shlex.join(
-            [word for word in run.record.command if word not in ("--restart", "--resume")] + ["--resume"]
-        ),
+        command=going_on(run.record.command),
     )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rc_training.state import State
 
 SCHEMA, SCHEMA_VERSION = "rc-deploy/run", 1
+RECORD = "run.json"
 
 
 class Status(StrEnum):
@@ -41,6 +42,13 @@ class Status(StrEnum):
 
     RUNNING = "running"  # or interrupted
     FINISHED = "finished"
+
+
+# What is said of a run that is not to be replaced, and what else there is to do.
+_KEPT = {
+    Status.RUNNING: ("a run that is not finished", "Go on with it: --resume."),
+    Status.FINISHED: ("this run, and it is finished", "Look at it: rc-deploy results."),
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.record, self.log = folder / "run.json", folder / "log.jsonl"
+        self.record, self.log = folder / RECORD, folder / "log.jsonl"
         self.state, self.previous = folder / "state.pt", folder / "state.previous.pt"
         self.checkpoint, self.events = folder / "checkpoint.pt", folder / "tensorboard"
 
@@ -134,11 +142,10 @@ class Run:
                 f"{self.folder} holds a run of another recipe: {differences}.",
                 "Give the same recipe, or another folder with --run; or lose that run: --restart",
             )
-        if record.status is Status.RUNNING and existing is Existing.KEEP:
-            raise OutputError(
-                f"{self.folder} holds a run that is not finished.", "Go on with it: --resume. Or lose it: --restart"
-            )
-        return record.status is Status.FINISHED and existing is Existing.RESUME
+        if existing is Existing.KEEP:
+            words, hint = _KEPT[record.status]
+            raise OutputError(f"{self.folder} holds {words}.", f"{hint} Or lose it: --restart")
+        return record.status is Status.FINISHED
 
     @contextmanager
     def held(self) -> Iterator[None]:

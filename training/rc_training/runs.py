@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from rc_deploy.decode import decode, parse
 from rc_deploy.errors import InputError
-from rc_training.run import Metrics, Record, Run, Status
+from rc_training.run import RECORD, Metrics, Record, Run, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-RECORD = "run.json"
 MOST_EPOCHS = 10_000
 LONGEST = 3.2e9  # seconds, a century: a longer run is a damaged record
 

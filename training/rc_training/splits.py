@@ -165,6 +165,8 @@ class _Decoder:
             images = [decode(path, channels, lambda image, own=own: cut(image, own)) for path, own in request]  # type: ignore[misc]
         except InputError as error:
             return error
+        if not images:  # a small batch may leave a process without any
+            return torch.empty((0, *self.spec.shape), dtype=torch.uint8)
         return torch.stack([torch.from_numpy(image) for image in images])
 
 

@@ -1,7 +1,7 @@
 """What an interrupted run goes on from: a file per epoch, the last two of which are kept.
 
-On disk it is {"rc_deploy_training": JSON text, "network": ..., "optimizer": ..., "generators": ...}, written by
-`torch.save` and read without unpickling objects. A file is taken only if every checksum in it is right.
+On disk it is {"rc_deploy_training": JSON text, "network": ..., "optimizer": ..., "draws": ...}, written by `torch.save`
+and read without unpickling objects. A file is taken only if every checksum in it is right.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 KEY = "rc_deploy_training"
-PARTS = ("network", "optimizer", "generators")
+PARTS: dict[str, type] = {"network": dict, "optimizer": dict, "draws": torch.Tensor}
 HINT = "Begin the run again: --restart"
 
 
@@ -51,13 +51,13 @@ class State:
         past: what it did so far.
         network: its state dict.
         optimizer: the "state" of its state dict: what it remembers of each parameter.
-        generators: by name, where each random generator stands.
+        draws: where the generator stands that everything random comes from.
     """
 
     past: Past
     network: dict[str, Any]
     optimizer: dict[int, Any]
-    generators: dict[str, torch.Tensor]
+    draws: torch.Tensor
 
 
 def save(state: State, path: Path, previous: Path) -> None:
@@ -84,7 +84,7 @@ def load(path: Path) -> State:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 (damaged bytes make the readers fail in any way there is)
         raise InputError(f"{path} is half-written, damaged or no state of a run: {reason(error)}.", HINT) from None
-    if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in PARTS):
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), kind) for part, kind in PARTS.items()):
         raise InputError(f"{path} is not the state of a run.", HINT)
     return State(_past(path, content.get(KEY)), **{part: content[part] for part in PARTS})
 

@@ -65,19 +65,26 @@ class Mixed(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images and their targets; with several processes, the whole batch on each of them.
+    """Images and their targets; with several processes, the part of a batch that is this one's.
 
     Attributes:
         images: (N, C, H, W) of pixel values 0 to 255, uint8 or float; or normalised ones, float.
         labels: (N,) int64.
         mixed: what images were mixed with, by mixup or cutmix.
         normalised: whether the images are.
+        whole: how many images the batch has in all processes; None for those that are here.
     """
 
     images: Tensor
     labels: Tensor
     mixed: Mixed | None = None
     normalised: bool = False
+    whole: int | None = None
+
+    @property
+    def size(self) -> int:
+        """How many images the batch has in all processes."""
+        return len(self.labels) if self.whole is None else self.whole
 
 
 class StepResult(NamedTuple):
@@ -96,8 +103,9 @@ class StepResult(NamedTuple):
 class Step:
     """Trains a network batch by batch.
 
-    With several processes each computes its part of every batch; loss, gradient and batch statistics are the whole
-    batch's. What was trained before is loaded into `network` and `optimizer` before the first step.
+    With several processes each is given its part of every batch, which may be empty; loss, gradient and batch
+    statistics are the whole batch's. What was trained before is loaded into `network` and `optimizer` before the first
+    step.
 
     Args:
         network: on its device, in channels_last for speed; its batch norms are replaced where there are several
@@ -133,7 +141,7 @@ class Step:
         """Take one step.
 
         Args:
-            batch: of at least one image.
+            batch: of at least one image in all processes.
             rate: the learning rate.
 
         Raises:
@@ -141,20 +149,19 @@ class Step:
         """
         for group in self._optimizer.param_groups:
             group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
-        kind = (batch.images.shape, batch.images.dtype, batch.normalised, batch.mixed is None)
+        kind = (batch.size, batch.images.shape, batch.images.dtype, batch.normalised, batch.mixed is None)
         if self._fast is None:
             _align(self._optimizer)
             self._fast_kind, self._fast = kind, self._fastest(batch)
         update = self._fast if kind == self._fast_kind else self._update(self._sums, batch)
-        return StepResult(*update(*self._part(batch)))
+        return StepResult(*update(*self._tensors(batch)))
 
-    def _part(self, batch: Batch) -> list[Tensor]:
-        """Return this process's part of a batch: images, labels and, of mixed ones, other labels and shares."""
-        part = self._processes.part(len(batch.labels))
-        tensors = [batch.images[part].contiguous(memory_format=torch.channels_last), batch.labels[part]]
+    def _tensors(self, batch: Batch) -> list[Tensor]:
+        """Return the images and labels of a batch and, of mixed ones, other labels and shares."""
+        tensors = [batch.images.contiguous(memory_format=torch.channels_last), batch.labels]
         if batch.mixed is not None:
             weight = torch.as_tensor(batch.mixed.weight, dtype=torch.float32, device=self._device)
-            tensors += [batch.mixed.labels[part], weight.expand(len(batch.labels))[part].contiguous()]
+            tensors += [batch.mixed.labels, weight.expand(len(batch.labels)).contiguous()]
         return tensors
 
     def _fastest(self, batch: Batch) -> Update:
@@ -166,8 +173,8 @@ class Step:
         return cuda_graph.Recorded(_capturable(update, self._optimizer)) if self._options.cuda_graph else update
 
     def _update(self, sums: Sums, batch: Batch) -> Update:
-        """Return a step as a function of tensors (see `_part`), for batches like `batch`: to loss and correct."""
-        count, normalised = len(batch.labels), batch.normalised
+        """Return a step as a function of tensors (see `_tensors`), for batches like `batch`: to loss and correct."""
+        count, normalised = batch.size, batch.normalised
 
         def update(*tensors: Tensor) -> tuple[Tensor, ...]:
             self._optimizer.zero_grad(set_to_none=True)

@@ -93,7 +93,7 @@ def _run(trainer: Trainer, options: RunOptions, reporter: Reporter) -> checkpoin
             check(trainer.recipe, options)  # once more: while the data was read, another process may have been here
         if options.existing is Existing.RESUME and run.read():
             run.resume(trainer.restore, reporter.notice)
-        processes.wait()  # for all to have read: from here on files change
+        _require_one_network(trainer)  # which waits until all have read: from here on files change
         keeper = stack.enter_context(Keeper(run, trainer, options)) if writes else None
         while len(trainer.history) < trainer.recipe.epochs:
             progress = trainer.epoch(reporter)
@@ -105,6 +105,17 @@ def _run(trainer: Trainer, options: RunOptions, reporter: Reporter) -> checkpoin
             keeper.finish(trained)
         processes.wait()  # for the files to be there
         return trained
+
+
+def _require_one_network(trainer: Trainer) -> None:
+    """Raise InputError where the processes begin with different networks, as if on machines with a disk each."""
+    weights = trainer.network.state_dict().values()
+    if not current().agree(sum(float(tensor.double().sum()) for tensor in weights)):
+        raise InputError(
+            f"The processes of this run do not hold the same network: this one has trained {len(trainer.history)} "
+            "epochs of it.",
+            "Have the run's folder on a disk that all machines share, and the same PyTorch on each.",
+        )
 
 
 def _of_finished(recipe: Recipe, options: RunOptions) -> checkpoint.Checkpoint:

@@ -20,10 +20,11 @@ from rc_deploy.errors import InputError, reason
 from rc_deploy.runners import default_threads
 from rc_training.batches import Batches
 from rc_training.datasets import DATASETS
+from rc_training.distributed import current
 from rc_training.evaluate import evaluate
 from rc_training.models import create
 from rc_training.optimizer import make_optimizer
-from rc_training.progress import EpochResult, Meter, Pace
+from rc_training.progress import EpochResult, Meter, Pace, require_finite
 from rc_training.schedule import learning_rate
 from rc_training.state import Past, State
 from rc_training.step import Step, StepOptions
@@ -112,16 +113,19 @@ class Trainer:
                 machine.
         """
         self.network.train()
+        # Dropout draws from PyTorch's own generator; each process from another stream.
+        torch.manual_seed(self._batches.seed() + current().rank)
         epoch, epoch_steps = len(self.history) + 1, self._batches.steps
         meter = Meter(epoch, self.recipe.epochs, self._batches.images, self._pace, self._place)
         for index, batch in enumerate(self._batches.epoch()):
             step = (epoch - 1) * epoch_steps + index
             rate = learning_rate(self.recipe, step, epoch_steps)
-            meter.add(self._step(batch, rate), len(batch.labels))
+            meter.add(self._step(batch, rate), batch.size)
             if (step + 1) % REPORT_STEPS == 0:
                 reporter.progress(meter.progress())
         trained = meter.progress()
         tested = evaluate(self.network, self._data.test, self._data.input)
+        require_finite(tested.loss, epoch)  # the last step may have been the one too far
         seconds = time.perf_counter() - meter.start
         result = EpochResult(
             epoch,
@@ -161,14 +165,11 @@ class Trainer:
 
     def state(self) -> State:
         """Return what the training can be taken up from, between two epochs."""
-        generators = {"draws": self._batches.draws.get_state(), "cpu": torch.get_rng_state()}
-        if self._place.type == "cuda":
-            generators["cuda"] = torch.cuda.get_rng_state(self._place)
         return State(
             Past(self.recipe.to_json(), self.history, self.seconds),
             self.network.state_dict(),
             self._optimizer.state_dict()["state"],
-            generators,
+            self._batches.draws.get_state(),
         )
 
     def restore(self, state: State) -> None:
@@ -183,10 +184,7 @@ class Trainer:
         try:
             self.network.load_state_dict(state.network)
             self._optimizer.load_state_dict({"state": state.optimizer, "param_groups": groups})
-            self._batches.draws.set_state(state.generators["draws"])
-            torch.set_rng_state(state.generators["cpu"])
-            if self._place.type == "cuda":
-                torch.cuda.set_rng_state(state.generators["cuda"], self._place)
+            self._batches.draws.set_state(state.draws)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"The state does not fit this network or device: {reason(error)}.") from None
         self.history = past.history
