@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import onnx.inliner
-
 from rc_deploy import __version__, manifest
 from rc_deploy.artefacts import Kind
 from rc_deploy.engine.library import OnPhase, choose, compile_graph, version
@@ -17,6 +15,7 @@ from rc_deploy.engine.readback import Readback, read_back, require_precision
 from rc_deploy.errors import InputError, OutputError
 from rc_deploy.files import digest, require_file, sha256, write_together
 from rc_deploy.graph import model as onnx_model
+from rc_deploy.graph.inline import inlined
 from rc_deploy.graph.precision import typed
 from rc_deploy.manifest import FileRecord, Manifest
 from rc_deploy.outputs import require_outputs
@@ -105,8 +104,7 @@ def build(
     content = graph.SerializeToString(deterministic=True)
     _require_replaceable(typed_path, content, output)
     onnx_model.check(graph, f"The {options.precision} form of {source}", content)
-    # Inlined, because parsers differ in how they treat functions; the inliner makes every name unique.
-    flat = onnx.inliner.inline_local_functions(graph).SerializeToString()
+    flat = inlined(graph).SerializeToString()
     start = time.perf_counter()
     compiled = compile_graph(library, flat, batch, on_phase)
     seconds = time.perf_counter() - start

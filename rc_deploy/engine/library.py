@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from rc_deploy import gpu
-from rc_deploy.errors import BuildError, MissingDependencyError, UnsupportedError
+from rc_deploy.engine.messages import Failure, ParserError, Phase, translate
+from rc_deploy.errors import MissingDependencyError, RcDeployError, UnsupportedError
 from rc_deploy.optional import is_installed, require
 
 if TYPE_CHECKING:
@@ -120,7 +123,7 @@ def compile_graph(library: Library, graph: bytes, batch: BatchRange, on_phase: O
         on_phase: called with the name of each phase of the build.
 
     Raises:
-        BuildError: the library refuses the graph; the message holds its own words.
+        BuildError, UnsupportedError: the library refuses the graph, see `messages`.
         KeyboardInterrupt: Ctrl-C during the build, which the library was told to stop.
     """
     trt = require(library.module, "Building an engine")
@@ -130,10 +133,7 @@ def compile_graph(library: Library, graph: bytes, batch: BatchRange, on_phase: O
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(graph):
-        raise BuildError(
-            f"{library.title}'s parser refuses the graph: {_parser_errors(parser) or '; '.join(log.errors)}.",
-            "`rc-deploy inspect MODEL.onnx` lists the model's operators; the network must do without that one.",
-        )
+        raise _refusal(library, "parse", graph, log, _parser_errors(parser))
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, network, batch))
     capabilities = _target(trt, config)
@@ -143,17 +143,22 @@ def compile_graph(library: Library, graph: bytes, batch: BatchRange, on_phase: O
     if stopped.is_set():
         raise KeyboardInterrupt
     if engine is None:
-        raise BuildError(
-            f"{library.title} built nothing: {'; '.join(log.errors) or 'it gave no reason'}.", "See `rc-deploy doctor`."
-        )
+        raise _refusal(library, "build", graph, log)
     return Compiled(bytes(engine), _layer_types(network), capabilities, log.warnings)
 
 
-def _parser_errors(parser: Any) -> str:
+def _refusal(
+    library: Library, phase: Phase, graph: bytes, log: Any, parser_errors: tuple[ParserError, ...] = ()
+) -> RcDeployError:
+    said = (*log.errors, *(warning for warning in log.warnings if "memory" in warning))
+    failure = Failure(library.title, version(library), phase, said, parser_errors)
+    return translate(failure, onnx.load_model_from_string(graph))
+
+
+def _parser_errors(parser: Any) -> tuple[ParserError, ...]:
     errors = (parser.get_error(index) for index in range(parser.num_errors))
-    return "; ".join(
-        f"operator {error.node_operator()} of node '{error.node_name()}': {error.code().name}, {error.desc()}"
-        for error in errors
+    return tuple(
+        ParserError(error.node_name(), error.node_operator(), error.code().name, error.desc()) for error in errors
     )
 
 
