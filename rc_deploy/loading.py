@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rc_deploy import checkpoint, gpu, manifest, native
+from rc_deploy import checkpoint, manifest, native
 from rc_deploy.artefacts import Kind, kind_of
+from rc_deploy.engine.runner import obstacle, runner_of
 from rc_deploy.files import sha256
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.blocked import fastest
@@ -55,9 +56,9 @@ class Loaded:
 
 
 def load(path: Path, threads: int | None = None, factory: str | None = None, bodies: bool = False) -> Loaded:
-    """Make an artefact runnable on the CPU.
+    """Make an artefact runnable: an engine on the GPU that it is for, everything else on the CPU.
 
-    For an engine that is the typed ONNX it was compiled from; `note` says so.
+    Where this machine cannot run an engine, that is the typed ONNX it was compiled from, on the CPU; `note` says so.
 
     Args:
         path: a checkpoint, an ONNX file or an engine.
@@ -79,7 +80,9 @@ def load(path: Path, threads: int | None = None, factory: str | None = None, bod
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
-        return _onnx(path, kind, model, threads, _engine_note(record))
+        if problem := obstacle(record):
+            return _onnx(path, kind, model, threads, _engine_note(record, problem))
+        return replace(_onnx(path, kind, model, threads), runner=runner_of(record, path))
     found = _onnx(path, kind, onnx_model.load(path), threads)
     if found.kernels and not bodies:
         return replace(found, runner=found.kernels, kernels=None)
@@ -110,9 +113,8 @@ def _roundings_of_network(network: nn.Module, shape: tuple[int, int, int]) -> li
     return traced.roundings(network, shape)
 
 
-def _engine_note(record: manifest.Manifest) -> str:
-    reason = gpu.driver().problem or "this version of rc-deploy does not run engines yet"
+def _engine_note(record: manifest.Manifest, problem: str) -> str:
     return (
-        f"The engine itself was NOT run: {reason}. What was run, on the CPU, is {record.typed_onnx.name}, "
+        f"The engine itself was NOT run: {problem}. What was run, on the CPU, is {record.typed_onnx.name}, "
         f"the typed ONNX that the engine was compiled from."
     )

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rc_deploy.engine import library
 from rc_deploy.engine.messages import Failure, translate
+from rc_deploy.engine.runner import load_engine
 from rc_deploy.errors import BuildError, InputError, RcDeployError, UnsupportedError
 from rc_deploy.graph.from_torch import MODULE_KEY
 from rc_deploy.graph.inline import inlined
@@ -132,11 +133,11 @@ def test_no_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def loading(content: bytes) -> RcDeployError:
     """What TensorRT-RTX's real refusal to load an engine becomes."""
-    trt = pytest.importorskip("tensorrt_rtx")
-    log = library._make_logger(trt)
-    if trt.Runtime(log).deserialize_cuda_engine(content) is not None:
-        pytest.skip("this machine has a GPU, which runs the engine")
-    return translate(Failure("TensorRT-RTX", trt.__version__, "load", tuple(log.errors)))
+    try:
+        load_engine(RTX, content)
+    except RcDeployError as error:
+        return error
+    pytest.skip("this machine has a GPU, which runs the engine")
 
 
 def test_missing_driver(small_engine: Path) -> None:
