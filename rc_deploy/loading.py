@@ -82,14 +82,16 @@ def load(path: Path, threads: int | None = None, factory: str | None = None, bod
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
         if problem := obstacle(record):
             return _onnx(path, kind, model, threads, _engine_note(record, problem))
-        return replace(_onnx(path, kind, model, threads), runner=runner_of(record, path))
+        return _onnx(path, kind, model, threads, runner=runner_of(record, path))
     found = _onnx(path, kind, onnx_model.load(path), threads)
     if found.kernels and not bodies:
         return replace(found, runner=found.kernels, kernels=None)
     return found
 
 
-def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: str = "") -> Loaded:
+def _onnx(
+    path: Path, kind: Kind, model: ModelProto, threads: int | None, note: str = "", runner: Runner | None = None
+) -> Loaded:
     provenance = onnx_model.provenance(model, str(path))
     onnx_model.require_classifier(model, provenance.input, str(path))
     require_precision(model, provenance.precision, str(path))
@@ -100,7 +102,7 @@ def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: 
         sha256=sha256(path),
         precision=provenance.precision,
         input=provenance.input,
-        runner=OnnxRunner(model, threads, bodies=True),
+        runner=runner or OnnxRunner(model, threads, bodies=True),
         roundings=partial(roundings, model),
         kernels=OnnxRunner(model, threads, form=partial(fastest, library=library)) if library else None,
         note=note,

@@ -137,12 +137,14 @@ class EngineRunner:
     def __exit__(self, *exception: object) -> None:
         """Store the runtime cache, free everything and give the GPU back."""
         with self._stack:
-            if self._cache is not None and self._cache_path is not None:
-                write_bytes(self._cache_path, bytes(self._cache.serialize()))
-            # The order in which these go counts: contexts before their engine, all before the GPU.
-            self._launches.clear()
-            self._contexts.clear()
-            del self._configuration, self._cache, self._engine, self._images, self._logits
+            try:
+                if self._cache is not None and self._cache_path is not None:
+                    write_bytes(self._cache_path, bytes(self._cache.serialize()))
+            finally:
+                # The order in which these go counts: contexts before their engine, all before the GPU.
+                self._launches.clear()
+                self._contexts.clear()
+                del self._configuration, self._cache, self._engine, self._images, self._logits
 
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of normalised images (N, C, H, W), N of any size.
