@@ -113,6 +113,14 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
             ),
         ),
         Part(
+            "engines", "engines of TensorRT and TensorRT-RTX against their typed ONNX, with plugins and with bodies",
+            _pytest("tests/gpu/test_engines.py"), 200,
+            (
+                _package("pycuda", "pip install pycuda, which wants the CUDA toolkit"), _engine_library(),
+                _package("onnxruntime"), _torch_gpu(rehearse), *tested,
+            ),
+        ),
+        Part(
             "host-tests", "the GoogleTests, on this machine's processor",
             ("ctest", "--test-dir", str(TREE.relative_to(ROOT)), "--output-on-failure", "--no-tests=error"), 120,
             (_tool("ctest", "install CMake"), _product("test_cpu", f"GoogleTest was not there: {HEADERS}")),
@@ -226,6 +234,11 @@ def _onnx_runtime_gpu() -> Need:
         return "" if "CUDAExecutionProvider" in providers else lacks
 
     return need
+
+
+def _engine_library() -> Need:
+    lacks = "this Python has neither tensorrt nor tensorrt_rtx: pip install 'rc-deploy[tensorrt]' or 'rc-deploy[rtx]'"
+    return lambda: "" if find_spec("tensorrt") or find_spec("tensorrt_rtx") else lacks
 
 
 def _entry_points() -> Path:

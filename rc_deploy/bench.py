@@ -122,7 +122,7 @@ def bench(
     options: BenchOptions = BenchOptions(),
     on_progress: Callable[[str, float], None] = lambda *_: None,
 ) -> Bench:
-    """Measure checkpoints (PyTorch eager) and ONNX files (ONNX Runtime) side by side on the CPU.
+    """Measure checkpoints (PyTorch eager) and ONNX files (ONNX Runtime) on the CPU, and engines on a GPU, side by side.
 
     Args:
         artefacts: at least one; the first is the base of the ratios.
@@ -131,7 +131,7 @@ def bench(
 
     Raises:
         InputError: a file cannot be used, the artefacts take different inputs, or a batch is too large.
-        UnsupportedError: an engine, where none can be run.
+        UnsupportedError: an engine that this machine cannot run.
     """
     loaded = tuple(_load(path, options) for path in artefacts)
     spec = loaded[0].input
@@ -157,7 +157,7 @@ def bench(
 
 def _load(path: Path, options: BenchOptions) -> Loaded:
     found = loading.load(path, options.threads, options.factory)
-    if found.kind is Kind.ENGINE:
+    if found.kind is Kind.ENGINE and found.note:
         raise UnsupportedError(
             f"{path} cannot be timed: {found.note.split('. ')[0].removeprefix('The engine itself was NOT run: ')}.",
             "Times of its typed ONNX on a CPU say nothing about the engine; name that file to measure it as such.",

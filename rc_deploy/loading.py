@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rc_deploy import checkpoint, gpu, manifest, native
+from rc_deploy import checkpoint, manifest, native
 from rc_deploy.artefacts import Kind, kind_of
+from rc_deploy.engine.runner import obstacle, runner_of
 from rc_deploy.files import sha256
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.blocked import fastest
@@ -55,9 +56,9 @@ class Loaded:
 
 
 def load(path: Path, threads: int | None = None, factory: str | None = None, bodies: bool = False) -> Loaded:
-    """Make an artefact runnable on the CPU.
+    """Make an artefact runnable: an engine on the GPU that it is for, everything else on the CPU.
 
-    For an engine that is the typed ONNX it was compiled from; `note` says so.
+    Where this machine cannot run an engine, that is the typed ONNX it was compiled from, on the CPU; `note` says so.
 
     Args:
         path: a checkpoint, an ONNX file or an engine.
@@ -79,14 +80,18 @@ def load(path: Path, threads: int | None = None, factory: str | None = None, bod
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
-        return _onnx(path, kind, model, threads, _engine_note(record))
+        if problem := obstacle(record):
+            return _onnx(path, kind, model, threads, _engine_note(record, problem))
+        return _onnx(path, kind, model, threads, runner=runner_of(record, path))
     found = _onnx(path, kind, onnx_model.load(path), threads)
     if found.kernels and not bodies:
         return replace(found, runner=found.kernels, kernels=None)
     return found
 
 
-def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: str = "") -> Loaded:
+def _onnx(
+    path: Path, kind: Kind, model: ModelProto, threads: int | None, note: str = "", runner: Runner | None = None
+) -> Loaded:
     provenance = onnx_model.provenance(model, str(path))
     onnx_model.require_classifier(model, provenance.input, str(path))
     require_precision(model, provenance.precision, str(path))
@@ -97,7 +102,7 @@ def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: 
         sha256=sha256(path),
         precision=provenance.precision,
         input=provenance.input,
-        runner=OnnxRunner(model, threads, bodies=True),
+        runner=runner or OnnxRunner(model, threads, bodies=True),
         roundings=partial(roundings, model),
         kernels=OnnxRunner(model, threads, form=partial(fastest, library=library)) if library else None,
         note=note,
@@ -110,9 +115,8 @@ def _roundings_of_network(network: nn.Module, shape: tuple[int, int, int]) -> li
     return traced.roundings(network, shape)
 
 
-def _engine_note(record: manifest.Manifest) -> str:
-    reason = gpu.driver().problem or "this version of rc-deploy does not run engines yet"
+def _engine_note(record: manifest.Manifest, problem: str) -> str:
     return (
-        f"The engine itself was NOT run: {reason}. What was run, on the CPU, is {record.typed_onnx.name}, "
+        f"The engine itself was NOT run: {problem}. What was run, on the CPU, is {record.typed_onnx.name}, "
         f"the typed ONNX that the engine was compiled from."
     )

@@ -41,6 +41,7 @@ class Manifest:
         batch: "MIN:OPT:MAX".
         precision: {"asked": "fp16", "found": ...}, the latter read back from what was built.
         plugins: plugin libraries it needs, with their SHA-256.
+        rc_nodes: whether `rc` nodes are plugins or bodies in it, and why, see `engine.choice.Choice`.
         created: ISO 8601 time, UTC.
         rc_deploy: version that built it.
         seconds: that the library took to build it.
@@ -59,6 +60,7 @@ class Manifest:
     rc_deploy: str
     seconds: float
     plugins: list[dict[str, str]] = field(default_factory=list)
+    rc_nodes: dict[str, Any] = field(default_factory=dict)
     proven: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

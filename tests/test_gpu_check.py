@@ -217,6 +217,8 @@ def test_every_part_says_what_it_misses(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ("tensorrt", "no tensorrt: pip install 'rc-deploy[tensorrt]'"),
         ("tensorrt", "librc_trt.so was not built: run `python plugins/headers.py`"),
         ("onnxruntime", "pip install onnxruntime-gpu"),
+        ("engines", "no pycuda: pip install pycuda"),
+        ("engines", "neither tensorrt nor tensorrt_rtx"),
         ("host-tests", "GoogleTest was not there"),
     ]:
         assert word in words[name]

@@ -79,6 +79,9 @@ def build(
     batch: Annotated[
         str | None, typer.Option(metavar="MIN:OPT:MAX", help="Batch sizes to build for; 1:8:64 by default.")
     ] = None,
+    plugins: Annotated[
+        str, typer.Option(metavar="auto|require|off", help="TensorRT: rc nodes as plugins; auto keeps what is faster.")
+    ] = "auto",
     json: Json = None,
 ) -> None:
     """Build an engine, read back its precision, and write the typed ONNX and a manifest beside it."""
@@ -86,13 +89,14 @@ def build(
     from rc_deploy.engine import BuildOptions
     from rc_deploy.engine import build as run
     from rc_deploy.engine.builder import default_output, outputs
+    from rc_deploy.engine.plugins import Plugins
     from rc_deploy.outputs import require_json
     from rc_deploy.specs import BatchRange, Precision
 
     if fp16 and fp32:
         raise InputError("--fp16 and --fp32 exclude each other.", "Give one of them.")
     precision = Precision.FP16 if fp16 else Precision.FP32
-    options = BuildOptions(precision, backend, BatchRange.parse(batch) if batch else None)
+    options = BuildOptions(precision, backend, BatchRange.parse(batch) if batch else None, Plugins.parse(plugins))
     engine = output or default_output(source, precision)
     require_json(json, [source, *outputs(engine)])
     with show.status("Building") as on_phase:

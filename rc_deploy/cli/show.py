@@ -81,6 +81,7 @@ def built(result: BuildResult, json_to: str | None) -> None:
             "backend": f"{record.backend['name']} {record.backend['version']}",
             "runs on": "compute capability " + ", ".join(record.compute_capabilities),
             "batch": record.batch,
+            "rc nodes": _rc_nodes(record.rc_nodes),
             "size": f"{result.engine.stat().st_size:,} bytes, built in {record.seconds:.1f} s",
             "compiled from": str(result.typed_onnx),
         },
@@ -88,6 +89,13 @@ def built(result: BuildResult, json_to: str | None) -> None:
     for warning in result.warnings:
         _out().print(Text(f"warning: {warning}", style="yellow"))
     _next("validate", str(result.engine), "--reference", "CHECKPOINT", "--data", "NAME:test")
+
+
+def _rc_nodes(chosen: dict[str, Any]) -> str:
+    """Say whether plugins or bodies run, why, and what was measured."""
+    what = f"{chosen['plugins']} plugins" if chosen["plugins"] else "bodies"
+    times = ", ".join(f"{name} {milliseconds:.3f} ms" for name, milliseconds in chosen["milliseconds"].items())
+    return f"{what}: {chosen['why']}" + (f" ({times})" if times else "")
 
 
 def validated(outcome: Validation, json_to: str | None) -> None:

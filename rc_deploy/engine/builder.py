@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import onnx.inliner
-
 from rc_deploy import __version__, manifest
 from rc_deploy.artefacts import Kind
-from rc_deploy.engine.library import OnPhase, choose, compile_graph, version
+from rc_deploy.engine import plugins
+from rc_deploy.engine.choice import compile_chosen
+from rc_deploy.engine.library import OnPhase, choose, version
+from rc_deploy.engine.plugins import Plugins
 from rc_deploy.engine.readback import Readback, read_back, require_precision
 from rc_deploy.errors import InputError, OutputError
 from rc_deploy.files import digest, require_file, sha256, write_together
@@ -38,12 +39,14 @@ class BuildOptions:
     Attributes:
         precision: of weights and activations; in- and outputs stay float32.
         backend: "auto", "tensorrt" or "tensorrt-rtx".
+        plugins: what shall become of `rc` nodes in TensorRT; TensorRT-RTX always runs their bodies.
         batch: sizes to build for; `DEFAULT_BATCH` for None, or the graph's own where it is fixed.
     """
 
     precision: Precision = Precision.FP32
     backend: str = "auto"
     batch: BatchRange | None = None
+    plugins: Plugins = Plugins.AUTO
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,14 @@ def build(
     onnx_model.require_classifier(model, provenance.input, str(source))
     batch = _batch_range(model, options.batch, source)
     library = choose(options.backend)
+    plugin_library = plugins.find(library, options.plugins)
     on_phase(f"Converting to {options.precision}")
     graph = typed(model, options.precision, str(source))
     content = graph.SerializeToString(deterministic=True)
     _require_replaceable(typed_path, content, output)
     onnx_model.check(graph, f"The {options.precision} form of {source}", content)
-    # Inlined, because parsers differ in how they treat functions; the inliner makes every name unique.
-    flat = onnx.inliner.inline_local_functions(graph).SerializeToString()
     start = time.perf_counter()
-    compiled = compile_graph(library, flat, batch, on_phase)
+    compiled, chosen = compile_chosen(library, graph, batch, options.plugins, plugin_library, on_phase)
     seconds = time.perf_counter() - start
     found = read_back(compiled)
     require_precision(found, options.precision)
@@ -125,6 +127,8 @@ def build(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rc_deploy=__version__,
         seconds=round(seconds, 3),
+        plugins=[asdict(FileRecord.of(plugin_library))] if plugin_library and chosen.plugins else [],
+        rc_nodes=chosen.to_json(),
     )
     write_together({typed_path: content, output: compiled.engine, manifest_path: manifest.content(record)})
     return BuildResult(output, typed_path, record, found, compiled.warnings)

@@ -13,12 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from rc_deploy import gpu
-from rc_deploy.errors import BuildError, MissingDependencyError, UnsupportedError
+from rc_deploy.engine import plugins
+from rc_deploy.engine.log import make_logger
+from rc_deploy.engine.messages import Failure, ParserError, Phase, translate
+from rc_deploy.errors import MissingDependencyError, RcDeployError, UnsupportedError
 from rc_deploy.optional import is_installed, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from rc_deploy.specs import BatchRange
 
@@ -35,6 +41,7 @@ class Library:
         module: its Python package.
         minimum: oldest version that rc-deploy drives.
         builds_without_gpu: it compiles for GPUs that are not there.
+        takes_plugins: its parser makes plugins of nodes; where not, it aborts the process if one is registered.
     """
 
     name: str
@@ -42,11 +49,14 @@ class Library:
     module: str
     minimum: tuple[int, int]
     builds_without_gpu: bool
+    takes_plugins: bool
 
 
 LIBRARIES = {
-    "tensorrt": Library("tensorrt", "TensorRT", "tensorrt", (10, 12), builds_without_gpu=False),
-    "tensorrt-rtx": Library("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", (1, 4), builds_without_gpu=True),
+    "tensorrt": Library("tensorrt", "TensorRT", "tensorrt", (10, 12), builds_without_gpu=False, takes_plugins=True),
+    "tensorrt-rtx": Library(
+        "tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", (1, 4), builds_without_gpu=True, takes_plugins=False
+    ),
 }
 # Ampere and later. Older GPUs are left out: they would enlarge the engine by half.
 OLDEST_TARGET = 80
@@ -110,7 +120,9 @@ class Compiled:
     warnings: list[str]
 
 
-def compile_graph(library: Library, graph: bytes, batch: BatchRange, on_phase: OnPhase) -> Compiled:
+def compile_graph(
+    library: Library, graph: bytes, batch: BatchRange, on_phase: OnPhase, plugin_library: Path | None = None
+) -> Compiled:
     """Build an engine from a serialised, fully typed ONNX model without functions.
 
     Args:
@@ -118,23 +130,25 @@ def compile_graph(library: Library, graph: bytes, batch: BatchRange, on_phase: O
         graph: the model.
         batch: sizes of the first dimension of each input, where it is symbolic.
         on_phase: called with the name of each phase of the build.
+        plugin_library: of the plugins in the graph; the engine then tells the types of its layers.
 
     Raises:
-        BuildError: the library refuses the graph; the message holds its own words.
+        BuildError, UnsupportedError: the library refuses the graph, see `messages`.
         KeyboardInterrupt: Ctrl-C during the build, which the library was told to stop.
     """
     trt = require(library.module, "Building an engine")
-    log = _make_logger(trt)
+    log = make_logger(trt)
+    if plugin_library:
+        plugins.load(trt, library, plugin_library)
     builder = trt.Builder(log)
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(graph):
-        raise BuildError(
-            f"{library.title}'s parser refuses the graph: {_parser_errors(parser) or '; '.join(log.errors)}.",
-            "`rc-deploy inspect MODEL.onnx` lists the model's operators; the network must do without that one.",
-        )
+        raise _refusal(library, "parse", graph, log, _parser_errors(parser))
     config = builder.create_builder_config()
+    if plugin_library:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.add_optimization_profile(_profile(builder, network, batch))
     capabilities = _target(trt, config)
     with _interruptible() as stopped:
@@ -143,17 +157,22 @@ def compile_graph(library: Library, graph: bytes, batch: BatchRange, on_phase: O
     if stopped.is_set():
         raise KeyboardInterrupt
     if engine is None:
-        raise BuildError(
-            f"{library.title} built nothing: {'; '.join(log.errors) or 'it gave no reason'}.", "See `rc-deploy doctor`."
-        )
+        raise _refusal(library, "build", graph, log)
     return Compiled(bytes(engine), _layer_types(network), capabilities, log.warnings)
 
 
-def _parser_errors(parser: Any) -> str:
+def _refusal(
+    library: Library, phase: Phase, graph: bytes, log: Any, parser_errors: tuple[ParserError, ...] = ()
+) -> RcDeployError:
+    said = (*log.errors, *(warning for warning in log.warnings if "memory" in warning))
+    failure = Failure(library.title, version(library), phase, said, parser_errors)
+    return translate(failure, onnx.load_model_from_string(graph))
+
+
+def _parser_errors(parser: Any) -> tuple[ParserError, ...]:
     errors = (parser.get_error(index) for index in range(parser.num_errors))
-    return "; ".join(
-        f"operator {error.node_operator()} of node '{error.node_name()}': {error.code().name}, {error.desc()}"
-        for error in errors
+    return tuple(
+        ParserError(error.node_name(), error.node_operator(), error.code().name, error.desc()) for error in errors
     )
 
 
@@ -201,24 +220,6 @@ def _interruptible() -> Iterator[threading.Event]:
         yield stopped
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _make_logger(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps the library's errors and warnings for our own messages."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.errors.append(message)
-            elif severity == trt.ILogger.Severity.WARNING:
-                self.warnings.append(message)
-
-    return Log()
 
 
 def _make_monitor(trt: Any, stopped: threading.Event, on_phase: OnPhase) -> Any:

@@ -1,0 +1,155 @@
+"""What of running engines needs no GPU: how batches are split, and what is said where an engine cannot be run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rc_deploy import gpu, loading, manifest
+from rc_deploy.engine import runner
+from rc_deploy.engine.device import Device
+from rc_deploy.engine.library import LIBRARIES
+from rc_deploy.engine.parts import Part, parts
+from rc_deploy.engine.runner import EngineRunner
+from rc_deploy.errors import RcDeployError, UnsupportedError
+from rc_deploy.gpu import Driver, Gpu
+from rc_deploy.specs import BatchRange
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ONE, MANY = BatchRange(1, 1, 1), BatchRange(4, 8, 64)
+RTX = LIBRARIES["tensorrt-rtx"]
+
+
+@pytest.mark.parametrize(
+    ("profiles", "count", "expected"),
+    [
+        ([ONE, MANY], 0, []),
+        ([ONE, MANY], 1, [Part(0, 1, 1, 0)]),
+        ([ONE, MANY], 2, [Part(0, 2, 4, 1)]),  # no profile holds 2
+        ([ONE, MANY], 64, [Part(0, 64, 64, 1)]),
+        ([ONE, MANY], 130, [Part(0, 64, 64, 1), Part(64, 128, 64, 1), Part(128, 130, 4, 1)]),
+        ([MANY, ONE], 65, [Part(0, 64, 64, 0), Part(64, 65, 1, 1)]),
+        ([BatchRange(1, 64, 64), BatchRange(1, 2, 64)], 3, [Part(0, 3, 3, 1)]),  # the nearest optimum
+        ([BatchRange(3, 3, 3)], 4, [Part(0, 3, 3, 0), Part(3, 4, 3, 0)]),
+    ],
+)
+def test_parts(profiles: list[BatchRange], count: int, expected: list[Part]) -> None:
+    assert parts(profiles, count) == expected
+
+
+def test_parts_hold_every_image_once_and_fit(rng: np.random.Generator) -> None:
+    for _ in range(300):
+        profiles = [BatchRange(*sorted(rng.integers(1, 20, 3).tolist())) for _ in range(rng.integers(1, 4))]
+        count = int(rng.integers(0, 60))
+        found = parts(profiles, count)
+        assert [image for part in found for image in range(part.start, part.stop)] == list(range(count))
+        for part in found:
+            profile = profiles[part.profile]
+            assert part.stop - part.start <= part.size
+            assert profile.minimum <= part.size <= profile.maximum
+
+
+@pytest.fixture
+def record(small_engine: Path) -> manifest.Manifest:
+    """The small engine's manifest."""
+    return manifest.read(small_engine)
+
+
+def on_machine(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, pycuda: bool = True) -> None:
+    monkeypatch.setattr(gpu, "driver", lambda: Driver("13.0", gpus, "" if gpus else "the NVIDIA driver finds no GPU"))
+    monkeypatch.setattr(runner, "is_installed", lambda name: pycuda or name != "pycuda")
+
+
+def test_obstacles_in_words(record: manifest.Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch)
+    assert runner.obstacle(record) == "the NVIDIA driver finds no GPU"
+    on_machine(monkeypatch, Gpu("H200", "9.0"))
+    assert "built for compute capability 8.0" in runner.obstacle(record)
+    assert "the H200 has 9.0" in runner.obstacle(record)
+    on_machine(monkeypatch, Gpu("RTX 4090", "8.9"), pycuda=False)
+    assert runner.obstacle(record) == "the Python package pycuda is not installed"
+    on_machine(monkeypatch, Gpu("RTX 4090", "8.9"))
+    assert runner.obstacle(record) == ""
+    other = replace(record, backend={"name": "tensorrt-rtx", "version": "1.4.0"})
+    assert "built by TensorRT-RTX 1.4.0, and" in runner.obstacle(other)
+    assert "no library 'other'" in runner.obstacle(replace(record, backend={"name": "other", "version": "1"}))
+
+
+def test_loading_takes_the_engine_where_it_runs(small_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, Gpu("RTX 4090", "8.9"))
+    found = loading.load(small_engine)
+    assert isinstance(found.runner, EngineRunner)
+    assert found.note == ""
+    assert found.runner.name.startswith("TensorRT-RTX 1.")
+    assert found.runner.name.endswith("(RTX 4090)")
+    on_machine(monkeypatch, Gpu("H200", "9.0"))
+    found = loading.load(small_engine)
+    assert not isinstance(found.runner, EngineRunner)
+    assert "NOT run: it was built for compute capability" in found.note
+
+
+def test_plugin_library_must_be_the_one(
+    record: manifest.Manifest, small_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needing = replace(record, plugins=[{"name": "librc_trt.so", "sha256": "0" * 64}])
+    monkeypatch.setenv("RC_DEPLOY_LIBRARIES", "")
+    with pytest.raises(UnsupportedError, match="needs the plugin library librc_trt.so.*not there"):
+        runner.runner_of(needing, small_engine)
+    (tmp_path / "librc_trt.so").write_bytes(b"another")
+    monkeypatch.setenv("RC_DEPLOY_LIBRARIES", str(tmp_path))
+    with pytest.raises(UnsupportedError, match="is another"):
+        runner.runner_of(needing, small_engine)
+
+
+@pytest.mark.skipif(bool(gpu.driver().gpus), reason="says what is said without a GPU")
+def test_without_a_gpu(small_engine: Path) -> None:
+    """The real thing, on a machine without a driver."""
+    with pytest.raises(UnsupportedError, match="Engines run on a GPU, and"):
+        EngineRunner(small_engine.read_bytes(), RTX).__enter__()
+    with pytest.raises(UnsupportedError), Device():
+        pass
+    with pytest.raises(RcDeployError, match="error 35"):
+        runner.load_engine(RTX, small_engine.read_bytes())
+
+
+# Everything of a library that the runner touches, by class. TensorRT 10.13's stubs have all of it but what concerns
+# the runtime cache, which is TensorRT-RTX's alone and asked for only there.
+TOUCHED = {
+    "Runtime": ["deserialize_cuda_engine"],
+    "ICudaEngine": [
+        "create_engine_inspector",
+        "create_execution_context",
+        "create_runtime_config",
+        "get_tensor_dtype",
+        "get_tensor_mode",
+        "get_tensor_name",
+        "get_tensor_profile_shape",
+        "get_tensor_shape",
+        "num_io_tensors",
+        "num_optimization_profiles",
+    ],
+    "IExecutionContext": [
+        "execute_async_v3",
+        "set_input_shape",
+        "set_optimization_profile_async",
+        "set_tensor_address",
+    ],
+    "EngineInspector": ["get_engine_information"],
+    "IRuntimeConfig": ["create_runtime_cache", "set_runtime_cache"],
+    "IRuntimeCache": ["deserialize", "serialize"],
+    "LayerInformationFormat": ["JSON"],
+    "TensorIOMode": ["INPUT"],
+    "ProfilingVerbosity": ["DETAILED"],
+    "IPluginRegistry": ["all_creators", "load_library"],
+}
+
+
+@pytest.mark.parametrize("kind", TOUCHED)
+def test_tensorrt_rtx_has_what_is_touched(kind: str) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    assert [name for name in TOUCHED[kind] if not hasattr(getattr(trt, kind), name)] == []
