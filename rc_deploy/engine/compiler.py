@@ -121,6 +121,7 @@ def _set_target(lib: Any, config: Any, capabilities: tuple[str, ...]) -> None:
 
 
 def _set_options(lib: Any, config: trt.IBuilderConfig, settings: Settings) -> None:
+    config.clear_flag(lib.BuilderFlag.TF32)  # on by default, it would give float32 layers 10 bits in place of 23
     if settings.version_compatible:
         config.set_flag(lib.BuilderFlag.VERSION_COMPATIBLE)
     if settings.strip_weights:
