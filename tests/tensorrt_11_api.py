@@ -41,6 +41,7 @@ _NAMES = {
     """,
     "ILayer": "get_input get_output get_output_type metadata name num_inputs num_outputs num_ranks set_input type",
     "ILogger": "Severity log",
+    "ILogger.Severity": "ERROR INFO INTERNAL_ERROR VERBOSE WARNING",
     "INetworkDefinition": """
         add_activation add_assertion add_attention add_attention_v2 add_cast add_concatenation add_constant
         add_convolution_nd add_cumulative add_deconvolution_nd add_dequantize add_dist_collective

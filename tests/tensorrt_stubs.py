@@ -27,11 +27,15 @@ def folder() -> Path:
 
 
 def _repair(path: Path) -> None:
-    """Mend the one signature of 10.13.0.35.1 that is no Python: an argument without a default behind one that has it."""
+    """Mend what is no Python in 10.13.0.35.1: an argument without a default behind some, and arguments called `in`."""
     text = path.read_text(encoding="utf-8")
-    wrong, right = "power: Weights = None, channel_axis: int)", "power: Weights = None, channel_axis: int = ...)"
-    assert wrong in text, f"{path} has another text than that of the version in constraints.txt"
-    path.write_text(text.replace(wrong, right), encoding="utf-8")
+    for wrong, right in (
+        ("power: Weights = None, channel_axis: int)", "power: Weights = None, channel_axis: int = ...)"),
+        (" in: list[", " in_: list["),
+    ):
+        assert wrong in text, f"{path} has another text than that of the version in constraints.txt"
+        text = text.replace(wrong, right)
+    path.write_text(text, encoding="utf-8")
 
 
 @cache

@@ -19,7 +19,7 @@ from tensorrt_stubs import classes, folder
 
 ENGINE = ROOT / "rc_deploy" / "engine"
 # Names by which a module of a library goes in our sources, before anything was asked of it.
-ROOTS = {"lib", "trt"}
+ROOTS = {"lib", "trt", "require"}
 # Methods that TensorRT's stubs give their enums, and 11's bindings leave to pybind11.
 OF_EVERY_ENUM = {"name", "__members__"}
 
@@ -41,7 +41,7 @@ def in_eleven(path: str) -> bool:
     owner, _, name = path.rpartition(".")
     if not owner:
         return name in CLASSES or name == "__version__"
-    known = CLASSES.get(owner.rpartition(".")[2] if owner.startswith("ILogger.") else owner)
+    known = CLASSES.get(owner)
     return known is not None and (name in known or name in OF_EVERY_ENUM)
 
 
@@ -69,15 +69,15 @@ def test_lists_of_names_are_whole_classes() -> None:
     assert not removed & CLASSES["BuilderFlag"]
     for name, names in CLASSES.items():
         ours = {path.rpartition(".")[2] for path in ATTRIBUTES if path.startswith(f"{name}.")}
-        assert ours - OF_EVERY_ENUM <= names | {"Severity"}
+        assert ours - OF_EVERY_ENUM <= names
     assert sum(map(len, CLASSES.values())) > 4 * len(ATTRIBUTES)
 
 
 def touched(source: str) -> Iterator[tuple[str, int]]:
     """Yield each attribute that a module asks of a library, or of what came from one, with its line.
 
-    What came from one: parameters called `lib` or annotated with a type of `trt` or Any, and names that are given, by
-    assignment, loop or comprehension, a value in which such a name stands.
+    What came from one: what `require` imports, parameters called `lib` or annotated with a type of `trt` or Any, and
+    names that are given, by assignment, loop or comprehension, a value that comes from such a name.
     """
     tree = ast.parse(source)
     for scope in [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)] or [tree]:
@@ -127,6 +127,8 @@ def _values(value: ast.expr) -> set[str]:
         return set()
     if isinstance(value, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp | ast.Compare | ast.BoolOp):
         return {name.id for name in ast.walk(value) if isinstance(name, ast.Name)} - plain
+    if isinstance(value, ast.Call) and _roots(value.func) & {"enumerate", "zip", "sorted", "next", "iter", "list"}:
+        return {name for argument in value.args for name in _values(argument)}
     return _roots(value)
 
 
