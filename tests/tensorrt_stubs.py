@@ -44,7 +44,8 @@ def classes() -> dict[str, frozenset[str]]:
     tree = ast.parse((folder() / "tensorrt_bindings" / "tensorrt.pyi").read_text(encoding="utf-8"))
     found: dict[str, frozenset[str]] = {}
     _collect(tree.body, "", found)
-    found[""] = frozenset({name.partition(".")[0] for name in found if name} | {"__version__"} & _names(tree.body))
+    module = ast.parse((folder() / "tensorrt" / "__init__.pyi").read_text(encoding="utf-8"))
+    found[""] = frozenset({name for name in found if "." not in name} | {"__version__"} & _names(module.body))
     return found
 
 

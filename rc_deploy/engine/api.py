@@ -47,6 +47,7 @@ ATTRIBUTES = {
     "ComputeCapability": Attribute((TENSORRT_RTX,), _OWN_GPU),
     "ComputeCapability.__members__": Attribute((TENSORRT_RTX,), _OWN_GPU),
     "DataType.name": Attribute(),
+    "Dims": Attribute(),
     "ErrorCode.name": Attribute(),
     "HardwareCompatibilityLevel": Attribute(),
     "HardwareCompatibilityLevel.AMPERE_PLUS": Attribute(note=_UNSUPPORTED),
@@ -82,7 +83,9 @@ ATTRIBUTES = {
     "ITimingCache.serialize": Attribute(note=_NO_CACHE),
     "LayerType.name": Attribute(),
     "NetworkDefinitionCreationFlag": Attribute(),
-    "NetworkDefinitionCreationFlag.STRONGLY_TYPED": Attribute(note="ignored but by TensorRT 10: the others know no other"),
+    "NetworkDefinitionCreationFlag.STRONGLY_TYPED": Attribute(
+        note="ignored but by TensorRT 10: the others know no other"
+    ),
     "OnnxParser": Attribute(),
     "OnnxParser.get_error": Attribute(),
     "OnnxParser.num_errors": Attribute(),

@@ -66,7 +66,7 @@ def compile_graph(
         raise Refused("parse", _parser_errors(parser))
     config: trt.IBuilderConfig = builder.create_builder_config()
     for batch in settings.profiles:
-        if config.add_optimization_profile(_profile(builder, network, batch)) < 0:
+        if config.add_optimization_profile(_profile(lib, builder, network, batch)) < 0:
             raise Refused("build")
     _set_target(lib, config, settings.compute_capabilities)
     _set_options(lib, config, settings)
@@ -99,15 +99,16 @@ def _parser_errors(parser: trt.OnnxParser) -> tuple[ParserError, ...]:
     )
 
 
-def _profile(builder: trt.Builder, network: trt.INetworkDefinition, batch: BatchRange) -> trt.IOptimizationProfile:
+def _profile(
+    lib: Any, builder: trt.Builder, network: trt.INetworkDefinition, batch: BatchRange
+) -> trt.IOptimizationProfile:
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        smallest, best, largest = (
-            tuple(size if dim < 0 else dim for dim in tensor.shape)
-            for size in (batch.minimum, batch.optimum, batch.maximum)
-        )
-        profile.set_shape(tensor.name, smallest, best, largest)
+        dims = [tensor.shape[axis] for axis in range(len(tensor.shape))]
+        sizes = (batch.minimum, batch.optimum, batch.maximum)
+        shapes = [lib.Dims([size if dim < 0 else dim for dim in dims]) for size in sizes]
+        profile.set_shape(tensor.name, *shapes)
     return profile
 
 
@@ -135,10 +136,10 @@ def _set_options(lib: Any, config: trt.IBuilderConfig, settings: Settings) -> No
 def _give_cache(config: trt.IBuilderConfig, content: bytes) -> bool:
     """Let the library use its earlier measurements; return whether it would. It begins anew where it would not."""
     given = config.create_timing_cache(content)
-    if given is not None and config.set_timing_cache(given, ignore_mismatch=False):
-        return True
-    config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
-    return False
+    taken = given is not None and bool(config.set_timing_cache(given, ignore_mismatch=False))
+    if not taken:
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+    return taken
 
 
 def _take_cache(config: trt.IBuilderConfig) -> bytes:

@@ -173,7 +173,7 @@ def targets(library: Library, asked: Sequence[str] = (), hardware_compatible: bo
 def offers(library: Library) -> tuple[str, ...]:
     """Return the compute capabilities that a library can build for whatever GPU the machine has."""
     names = require(library.module, library.title).ComputeCapability.__members__
-    numbers = [name[2:] for name in names if name.startswith("SM")]
+    numbers = [name[2:] for name in names if name[:2] == "SM"]
     return _ascending(f"{number[:-1]}.{number[-1]}" for number in numbers)
 
 
