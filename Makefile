@@ -20,6 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt $(PLUGINS)
 	-$(BIN)/python plugins/headers.py
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --config-settings cmake.define.RC_CUDA=OFF \
 	    --editable '.[dev]'
+	-$(BIN)/python tests/tensorrt_stubs.py
 	touch $@
 
 demo: $(VENV)/installed  ## Real digits through train, export, build --fp16, validate, bench to a report (3 minutes).

@@ -20,6 +20,8 @@ _ONNX_START, _ONNX_NEXT = 0x08, b"\x12\x1a\x22\x28\x32\x3a\x42"
 # PNG, PDF and SVG; the last may begin as every XML file does.
 _PICTURES, _XML, _SVG = (b"\x89PNG\r\n\x1a\n", b"%PDF-", b"<svg"), b"<?xml", b"<svg"
 _HEAD = 1024
+# First bytes of files of ours that are neither JSON nor any other format.
+LOG_MAGIC, TIMING_CACHE_MAGIC = b"rc-deploy/log", b"rc-deploy/timing-cache"
 _ENGINE_ADVICE = "Give the ONNX file that it was built from: its manifest, ENGINE.json, names it."
 _CHECKPOINT_ADVICE = "Export it first: rc-deploy export CHECKPOINT MODEL.onnx"
 
@@ -34,6 +36,8 @@ class Kind(Enum):
     DOCUMENT = "a JSON document"
     REPORT = "a report"
     PICTURE = "a picture"
+    LOG = "the log of a build"
+    TIMING_CACHE = "a timing cache"
 
     @property
     def advice(self) -> str:
@@ -68,6 +72,8 @@ def recognise(path: Path) -> Kind | None:
         return None
     if head[:1] == bytes([_ONNX_START]) and head[2:3] and head[2] in _ONNX_NEXT:
         return Kind.ONNX
+    if head.startswith((LOG_MAGIC, TIMING_CACHE_MAGIC)):
+        return Kind.LOG if head.startswith(LOG_MAGIC) else Kind.TIMING_CACHE
     if head.startswith(_PICTURES) or (head.startswith(_XML) and _SVG in head):
         return Kind.PICTURE
     return _document(path) if head.lstrip()[:1] == b"{" else None

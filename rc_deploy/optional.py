@@ -26,8 +26,12 @@ EXTRAS = {
 
 
 def is_installed(name: str) -> bool:
-    """Return whether top-level package `name` can be found; does not import it."""
-    return importlib.util.find_spec(name) is not None
+    """Return whether top-level package `name` can be found; does not import it.
+
+    A folder of that name without an `__init__.py` is none: `plugins/tensorrt`, say, or type stubs.
+    """
+    found = importlib.util.find_spec(name)
+    return found is not None and found.origin is not None
 
 
 def require(module: str, needed_by: str, extra: str | None = None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rc_deploy.engine import library
-from rc_deploy.engine.messages import Failure, translate
+from rc_deploy.engine.contained import compile_graph
+from rc_deploy.engine.messages import translate
+from rc_deploy.engine.refusal import Failure
 from rc_deploy.engine.runner import load_engine
+from rc_deploy.engine.settings import Settings
 from rc_deploy.errors import BuildError, InputError, RcDeployError, UnsupportedError
 from rc_deploy.graph.from_torch import MODULE_KEY
 from rc_deploy.graph.inline import inlined
@@ -41,8 +45,8 @@ def node(operator: str, *inputs: str, domain: str = "", module: str = "head.0", 
 
 def refusal(graph: onnx.ModelProto, batch: BatchRange = BATCH) -> RcDeployError:
     """What TensorRT-RTX's real refusal of a graph becomes."""
-    with pytest.raises(RcDeployError) as raised:
-        library.compile_graph(RTX, graph.SerializeToString(), batch, lambda _: None)
+    with pytest.raises(RcDeployError) as raised, tempfile.TemporaryDirectory() as folder:
+        compile_graph(RTX, graph.SerializeToString(), Settings((batch,), ("8.6",)), Path(folder) / "log")
     assert raised.value.hint
     assert f"TensorRT-RTX {library.version(RTX)}" in str(raised.value)
     return raised.value

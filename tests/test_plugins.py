@@ -11,7 +11,10 @@ import pytest
 
 from rc_deploy import manifest
 from rc_deploy.engine import BuildOptions, build, choice, library, plugins
+from rc_deploy.engine.contained import compile_graph
 from rc_deploy.engine.plugins import Plugins
+from rc_deploy.engine.registry import load_plugins
+from rc_deploy.engine.settings import Settings
 from rc_deploy.errors import BuildError, InputError, UnsupportedError
 from rc_deploy.graph.bodies import rc_nodes
 from rc_deploy.specs import BatchRange
@@ -79,7 +82,7 @@ def test_tensorrt_rtx_builds_bodies_whatever_library_is_there(
 def test_plugins_are_never_loaded_into_tensorrt_rtx(plugin_library: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     with pytest.raises(UnsupportedError, match="takes no plugins"):
-        plugins.load(trt, RTX, plugin_library)
+        load_plugins(trt, RTX, plugin_library)
 
 
 @pytest.mark.parametrize("version", ["10.0.1", "10.3.0", "10.6.0", "10.11.0"])
@@ -108,10 +111,11 @@ def test_a_parser_has_no_choice(small_engine: Path, form: onnx.ModelProto) -> No
         assert node.name
 
 
-def test_tensorrt_rtx_refuses_the_form_for_plugins(form: onnx.ModelProto) -> None:
+def test_tensorrt_rtx_refuses_the_form_for_plugins(form: onnx.ModelProto, tmp_path: Path) -> None:
     """A real parser, which has no plugins: it does not pass in silence."""
+    settings = Settings((BatchRange(1, 2, 4),), ("8.6",))
     with pytest.raises(UnsupportedError, match="a plugin that it needs is not registered"):
-        library.compile_graph(RTX, form.SerializeToString(), BatchRange(1, 2, 4), lambda _: None)
+        compile_graph(RTX, form.SerializeToString(), settings, tmp_path / "log")
 
 
 def information(form: onnx.ModelProto, kind: str = "PluginV3", left_out: int = 0) -> str:

@@ -77,11 +77,33 @@ def build(
     fp32: Annotated[bool, typer.Option("--fp32", help="Everything in float32 (the default).")] = False,
     backend: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt-rtx.")] = "auto",
     batch: Annotated[
-        str | None, typer.Option(metavar="MIN:OPT:MAX", help="Batch sizes to build for; 1:8:64 by default.")
+        list[str] | None,
+        typer.Option(metavar="MIN:OPT:MAX", help="Batch sizes to build for, 1:8:64 by default; a profile each time."),
     ] = None,
     plugins: Annotated[
         str, typer.Option(metavar="auto|require|off", help="TensorRT: rc nodes as plugins; auto keeps what is faster.")
     ] = "auto",
+    image: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Size of the images to build for, where the network can change.")
+    ] = None,
+    compute_capability: Annotated[
+        str | None, typer.Option(metavar="N.N,N.N,...", help="GPUs to build for; TensorRT-RTX only.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep measurements for the next build; TensorRT only.")
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="For later versions too; TensorRT only.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="For Ampere and all later GPUs; TensorRT only.")
+    ] = False,
+    strip_weights: Annotated[
+        bool, typer.Option("--strip-weights", help="Leave the weights out of the engine; needs a GPU.")
+    ] = False,
+    refittable: Annotated[
+        bool, typer.Option("--refittable", help="Let weights be replaced in the engine; needs a GPU.")
+    ] = False,
     json: Json = None,
 ) -> None:
     """Build an engine, read back its precision, and write the typed ONNX and a manifest beside it."""
@@ -90,17 +112,30 @@ def build(
     from rc_deploy.engine import build as run
     from rc_deploy.engine.builder import default_output, outputs
     from rc_deploy.engine.plugins import Plugins
+    from rc_deploy.graph.resolution import ImageSize
     from rc_deploy.outputs import require_json
     from rc_deploy.specs import BatchRange, Precision
 
     if fp16 and fp32:
         raise InputError("--fp16 and --fp32 exclude each other.", "Give one of them.")
     precision = Precision.FP16 if fp16 else Precision.FP32
-    options = BuildOptions(precision, backend, BatchRange.parse(batch) if batch else None, Plugins.parse(plugins))
+    options = BuildOptions(
+        precision=precision,
+        backend=backend,
+        plugins=Plugins.parse(plugins),
+        batch=tuple(BatchRange.parse(text) for text in batch or ()),
+        image=ImageSize.parse(image) if image else None,
+        timing_cache=timing_cache,
+        compute_capabilities=tuple(compute_capability.split(",")) if compute_capability else (),
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        strip_weights=strip_weights,
+        refittable=refittable,
+    )
     engine = output or default_output(source, precision)
-    require_json(json, [source, *outputs(engine)])
-    with show.status("Building") as on_phase:
-        result = run(source, engine, options, on_phase)
+    require_json(json, [source, *outputs(engine), *([timing_cache] if timing_cache else [])])
+    with show.building() as (on_phase, on_progress):
+        result = run(source, engine, options, on_phase, on_progress)
     show.built(result, json)
 
 

@@ -18,9 +18,13 @@ from rc_deploy.files import json_text, write_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.progress import TaskID
+
     from rc_deploy.bench import Bench
     from rc_deploy.doctor import Check
     from rc_deploy.engine import BuildResult
+    from rc_deploy.engine.settings import OnPhase, OnProgress
+    from rc_deploy.engine.settings import Progress as Phase
     from rc_deploy.export import ExportResult
     from rc_deploy.inspection import Inspection
     from rc_deploy.report import Summary
@@ -45,6 +49,30 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
     with _progress(*columns) as bar:
         task = bar.add_task(title, total=1.0)
         yield lambda what, done: bar.update(task, description=f"{title}: {what}", completed=done)
+
+
+@contextmanager
+def building() -> Iterator[tuple[OnPhase, OnProgress]]:
+    """Show a line for the build, and below it a bar for each phase of the library's that is going on.
+
+    Yield two functions: one says what is going on now, the other takes how far a phase is.
+    """
+    with _progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn()) as bar:
+        whole = bar.add_task("Building", total=None)
+        tasks: dict[str, TaskID] = {}
+        depths: dict[str | None, int] = {None: 0}
+
+        def on_progress(phase: Phase) -> None:
+            if phase.finished:
+                if phase.name in tasks:
+                    bar.remove_task(tasks.pop(phase.name))
+                return
+            if phase.name not in tasks:
+                depths[phase.name] = depths.get(phase.parent, 0) + 1
+                tasks[phase.name] = bar.add_task("  " * depths[phase.name] + phase.name, total=phase.steps)
+            bar.update(tasks[phase.name], completed=phase.done)
+
+        yield (lambda name: bar.update(whole, description=f"Building: {name}"), on_progress)
 
 
 def _progress(*columns: Any) -> Progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,13 +11,16 @@ from rc_deploy import __version__, manifest
 from rc_deploy.artefacts import Kind
 from rc_deploy.engine import plugins
 from rc_deploy.engine.choice import compile_chosen
-from rc_deploy.engine.library import OnPhase, choose, version
+from rc_deploy.engine.compilation import Compilation
+from rc_deploy.engine.library import FEATURES, choose, require_features, targets, version
 from rc_deploy.engine.plugins import Plugins
 from rc_deploy.engine.readback import Readback, read_back, require_precision
+from rc_deploy.engine.settings import OnPhase, OnProgress, Settings
 from rc_deploy.errors import InputError, OutputError
-from rc_deploy.files import digest, require_file, sha256, write_together
+from rc_deploy.files import digest, sha256, write_together
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.precision import typed
+from rc_deploy.graph.resolution import ImageSize, resized
 from rc_deploy.manifest import FileRecord, Manifest
 from rc_deploy.outputs import require_outputs
 from rc_deploy.specs import BatchRange, Precision
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from onnx import ModelProto
+
+    from rc_deploy.engine.library import Library
 
 
 DEFAULT_BATCH = BatchRange(1, 8, 64)
@@ -40,13 +44,28 @@ class BuildOptions:
         precision: of weights and activations; in- and outputs stay float32.
         backend: "auto", "tensorrt" or "tensorrt-rtx".
         plugins: what shall become of `rc` nodes in TensorRT; TensorRT-RTX always runs their bodies.
-        batch: sizes to build for; `DEFAULT_BATCH` for None, or the graph's own where it is fixed.
+        batch: ranges of sizes to build for, an optimisation profile each; `DEFAULT_BATCH` where there are none, or the
+            graph's own where it is fixed.
+        image: size of the images that the engine takes; the graph's own for None.
+        timing_cache: file of the library's measurements, to read and to write.
+        compute_capabilities: GPUs to build for, e.g. ("8.6", "8.9"); none for all from Ampere on, or the machine's own.
+        version_compatible: later versions of the library shall run the engine too.
+        hardware_compatible: GPUs of Ampere and later generations shall all run the engine.
+        strip_weights: leave the weights out of the engine.
+        refittable: let weights be replaced in the finished engine.
     """
 
     precision: Precision = Precision.FP32
     backend: str = "auto"
-    batch: BatchRange | None = None
     plugins: Plugins = Plugins.AUTO
+    batch: tuple[BatchRange, ...] = ()
+    image: ImageSize | None = None
+    timing_cache: Path | None = None
+    compute_capabilities: tuple[str, ...] = ()
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    strip_weights: bool = False
+    refittable: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,67 +90,91 @@ def outputs(engine: Path) -> tuple[Path, Path, Path]:
 
 
 def build(
-    source: Path, output: Path, options: BuildOptions = BuildOptions(), on_phase: OnPhase = lambda _: None
+    source: Path,
+    output: Path,
+    options: BuildOptions = BuildOptions(),
+    on_phase: OnPhase = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> BuildResult:
     """Build an engine.
 
     Writes `output`, the typed ONNX beside it (same name, suffix .onnx) and the manifest (`output` + .json), all
-    only after the build and the reading back of its precision succeeded, and all or none.
+    only after the build and the reading back of its precision succeeded, and all or none. Where the library fails, its
+    log is written beside them (`output` + .log), and the error names it.
 
     Args:
         source: ONNX file from `rc-deploy export`.
         output: the engine to write.
         options: how.
         on_phase: called with the name of each phase.
+        on_progress: called with the progress of each phase of the library's.
 
     Raises:
-        InputError: `source` cannot be used.
+        InputError: `source` cannot be used, or not as asked.
         OutputError: `output` or a file beside it cannot be written, or is no earlier build's to be replaced.
-        MissingDependencyError, UnsupportedError: the backend is not there or cannot build on this machine.
-        BuildError: the library refuses the graph, or built another precision than the one asked for.
+        MissingDependencyError, UnsupportedError: the backend is not there, cannot build on this machine or cannot do
+            what was asked.
+        BuildError: the library refuses the graph, ended its process, or built another precision than the one asked for.
         KeyboardInterrupt: Ctrl-C.
     """
     typed_path, _, manifest_path = outputs(output)
+    cache_path = [(options.timing_cache, Kind.TIMING_CACHE)] if options.timing_cache else []
     require_outputs(
-        [(typed_path, Kind.ONNX), (output, Kind.ENGINE), (manifest_path, Kind.MANIFEST)],
+        [(typed_path, Kind.ONNX), (output, Kind.ENGINE), (manifest_path, Kind.MANIFEST), *cache_path],
         [source],
         "The typed ONNX and the manifest lie beside the engine: choose another name for it with -o.",
     )
-    source_record = FileRecord.of(require_file(source, "file"))
-    model = onnx_model.load(source)
+    model, source_content = onnx_model.read(source)
     provenance = onnx_model.provenance(model, str(source))
     onnx_model.require_classifier(model, provenance.input, str(source))
-    batch = _batch_range(model, options.batch, source)
+    profiles = _profiles(model, options.batch, source)
+    if options.image:
+        model = resized(model, options.image, str(source))
     library = choose(options.backend)
     plugin_library = plugins.find(library, options.plugins)
+    settings = _settings(library, options, profiles)
     on_phase(f"Converting to {options.precision}")
     graph = typed(model, options.precision, str(source))
     content = graph.SerializeToString(deterministic=True)
     _require_replaceable(typed_path, content, output)
     onnx_model.check(graph, f"The {options.precision} form of {source}", content)
-    start = time.perf_counter()
-    compiled, chosen = compile_chosen(library, graph, batch, options.plugins, plugin_library, on_phase)
-    seconds = time.perf_counter() - start
+    compilation = Compilation(library, settings, output, options.timing_cache, on_phase, on_progress)
+    compiled, chosen = compile_chosen(
+        library, graph, compilation, profiles[0].optimum, options.plugins, plugin_library, on_phase
+    )
     found = read_back(compiled)
     require_precision(found, options.precision)
 
     record = Manifest(
         engine=FileRecord(output.name, digest(compiled.engine)),
-        source=source_record,
+        source=FileRecord(source.name, digest(source_content)),
         typed_onnx=FileRecord(typed_path.name, digest(content)),
         checkpoint_sha256=provenance.checkpoint_sha256,
         backend={"name": library.name, "version": version(library)},
         compute_capabilities=compiled.compute_capabilities,
-        batch=str(batch),
+        batch=",".join(map(str, profiles)),
         precision={"asked": options.precision.value, "found": found.to_json()},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rc_deploy=__version__,
-        seconds=round(seconds, 3),
+        seconds=round(compiled.seconds, 3),
         plugins=[asdict(FileRecord.of(plugin_library))] if plugin_library and chosen.plugins else [],
         rc_nodes=chosen.to_json(),
     )
     write_together({typed_path: content, output: compiled.engine, manifest_path: manifest.content(record)})
-    return BuildResult(output, typed_path, record, found, compiled.warnings)
+    return BuildResult(output, typed_path, record, found, [*compiled.warnings, *compilation.store()])
+
+
+def _settings(library: Library, options: BuildOptions, profiles: tuple[BatchRange, ...]) -> Settings:
+    """Return what the library is asked for. Raises UnsupportedError or InputError where it cannot do that."""
+    require_features(library, [name for name in FEATURES if getattr(options, name)])
+    return Settings(
+        profiles=profiles,
+        compute_capabilities=targets(library, options.compute_capabilities, options.hardware_compatible),
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        strip_weights=options.strip_weights,
+        refittable=options.refittable,
+    )
 
 
 def _require_replaceable(typed_onnx: Path, content: bytes, engine: Path) -> None:
@@ -151,15 +194,21 @@ def _require_replaceable(typed_onnx: Path, content: bytes, engine: Path) -> None
         )
 
 
-def _batch_range(model: ModelProto, asked: BatchRange | None, source: Path) -> BatchRange:
-    """Return the batch sizes to build for. Raises InputError where `asked` is not the graph's own fixed size."""
+def _profiles(model: ModelProto, asked: tuple[BatchRange, ...], source: Path) -> tuple[BatchRange, ...]:
+    """Return the batch sizes to build for, a range per profile.
+
+    Raises:
+        InputError: one is not the graph's own fixed size, or is asked for twice.
+    """
     fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if not fixed:
-        return asked or DEFAULT_BATCH
+        if len(set(asked)) < len(asked):
+            raise InputError(f"--batch asks for {asked[-1]} twice.", "Give each range once.")
+        return asked or (DEFAULT_BATCH,)
     own = BatchRange.parse(str(fixed))
-    if asked not in (None, own):
+    if wrong := [batch for batch in asked if batch != own]:
         raise InputError(
-            f"{source} has the fixed batch size {fixed}; it cannot be built for {asked}.",
+            f"{source} has the fixed batch size {fixed}; it cannot be built for {wrong[0]}.",
             "Leave --batch out, or export without --static-batch.",
         )
-    return own
+    return (own,)

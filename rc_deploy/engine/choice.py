@@ -10,7 +10,6 @@ import numpy as np
 
 from rc_deploy import gpu
 from rc_deploy.engine import plugins
-from rc_deploy.engine.library import compile_graph
 from rc_deploy.engine.plugins import Plugins
 from rc_deploy.engine.runner import EngineRunner
 from rc_deploy.errors import RcDeployError
@@ -18,13 +17,16 @@ from rc_deploy.graph.bodies import rc_nodes
 from rc_deploy.graph.inline import inlined
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from onnx import ModelProto
 
-    from rc_deploy.engine.library import Compiled, Library, OnPhase
+    from rc_deploy.engine.library import Library
+    from rc_deploy.engine.settings import Compiled, OnPhase
     from rc_deploy.runners import Runner
-    from rc_deploy.specs import BatchRange
+
+    Compile = Callable[[bytes, Path | None], Compiled]
 
 WARM_UP, ROUNDS = 20, 100
 
@@ -51,14 +53,21 @@ class Choice:
 
 
 def compile_chosen(
-    library: Library, graph: ModelProto, batch: BatchRange, policy: Plugins, path: Path | None, on_phase: OnPhase
+    library: Library,
+    graph: ModelProto,
+    compile_graph: Compile,
+    batch: int,
+    policy: Plugins,
+    path: Path | None,
+    on_phase: OnPhase,
 ) -> tuple[Compiled, Choice]:
     """Build an engine with plugins or with bodies.
 
     Args:
         library: to build with.
         graph: typed, with functions.
-        batch: sizes to build for.
+        compile_graph: makes an engine of a serialised graph, with the plugin library that it needs.
+        batch: that plugins and bodies are timed at.
         policy: for `auto`, both are built and timed, and the faster is kept; the first GPU does both.
         path: the plugin library, from `plugins.find`; None builds with bodies.
         on_phase: called with the name of each phase.
@@ -67,22 +76,22 @@ def compile_chosen(
         BuildError, UnsupportedError: the library refuses the graph; for `require` also where a node is no plugin.
     """
     if path is None or not any(rc_nodes(graph)):
-        return _with_bodies(library, graph, batch, on_phase), Choice(policy, 0, _why_bodies(library, graph, policy))
+        return _with_bodies(graph, compile_graph), Choice(policy, 0, _why_bodies(library, graph, policy))
     if policy is Plugins.REQUIRE:
-        compiled, count = _with_plugins(library, graph, batch, path, on_phase)
+        compiled, count = _with_plugins(library, graph, compile_graph, path)
         return compiled, Choice(policy, count, "required, and read back from the engine")
-    bodies = _with_bodies(library, graph, batch, on_phase)
+    bodies = _with_bodies(graph, compile_graph)
     try:
-        compiled, count = _with_plugins(library, graph, batch, path, on_phase)
+        compiled, count = _with_plugins(library, graph, compile_graph, path)
     except RcDeployError as error:
         return bodies, Choice(policy, 0, f"plugins cannot be built: {error}")
     on_phase("Timing plugins and bodies")
     shape = tuple(dim.dim_value for dim in graph.graph.input[0].type.tensor_type.shape.dim[1:])
-    images = np.random.default_rng(0).standard_normal((batch.optimum, *shape)).astype(np.float32)
+    images = np.random.default_rng(0).standard_normal((batch, *shape)).astype(np.float32)
     with EngineRunner(compiled.engine, library, path) as first, EngineRunner(bodies.engine, library) as second:
         times = dict(zip(("plugins", "bodies"), medians([first, second], images), strict=True))
     faster = min(times, key=lambda name: times[name])
-    why = f"{faster} are faster on the {gpu.driver().gpus[0].name}, measured at batch {batch.optimum}"
+    why = f"{faster} are faster on the {gpu.driver().gpus[0].name}, measured at batch {batch}"
     return (
         (compiled, Choice(policy, count, why, times))
         if faster == "plugins"
@@ -98,16 +107,14 @@ def _why_bodies(library: Library, graph: ModelProto, policy: Plugins) -> str:
     return f"{plugins.PLUGIN_LIBRARY} is not there" if any(rc_nodes(graph)) else "the network has no rc nodes"
 
 
-def _with_bodies(library: Library, graph: ModelProto, batch: BatchRange, on_phase: OnPhase) -> Compiled:
-    return compile_graph(library, inlined(graph).SerializeToString(), batch, on_phase)
+def _with_bodies(graph: ModelProto, compile_graph: Compile) -> Compiled:
+    return compile_graph(inlined(graph).SerializeToString(), None)
 
 
-def _with_plugins(
-    library: Library, graph: ModelProto, batch: BatchRange, path: Path, on_phase: OnPhase
-) -> tuple[Compiled, int]:
+def _with_plugins(library: Library, graph: ModelProto, compile_graph: Compile, path: Path) -> tuple[Compiled, int]:
     """Return an engine, and how many plugin layers it holds: one for each `rc` node. Raises BuildError where not."""
     form = plugins.plugin_form(graph)
-    compiled = compile_graph(library, form.SerializeToString(), batch, on_phase, path)
+    compiled = compile_graph(form.SerializeToString(), path)
     with EngineRunner(compiled.engine, library, path) as runner:
         return compiled, plugins.require_plugins(runner.layer_information(), form)
 

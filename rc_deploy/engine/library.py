@@ -1,34 +1,19 @@
-"""TensorRT and TensorRT-RTX behind one adapter: what differs between them stands in `LIBRARIES`, nowhere else.
+"""TensorRT and TensorRT-RTX behind one adapter: which library there is, and what each can do.
 
-Both are driven as strongly typed libraries: the types of the ONNX graph decide. TensorRT 10 has that as a network
-flag; TensorRT 11 and TensorRT-RTX know nothing else, and ignore the flag where they still have it.
+What differs between them stands here, in `LIBRARIES` and `FEATURES`, and by attribute in `api.ATTRIBUTES`; nowhere else.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import onnx
+from typing import TYPE_CHECKING
 
 from rc_deploy import gpu
-from rc_deploy.engine import plugins
-from rc_deploy.engine.log import make_logger
-from rc_deploy.engine.messages import Failure, ParserError, Phase, translate
-from rc_deploy.errors import MissingDependencyError, RcDeployError, UnsupportedError
+from rc_deploy.errors import InputError, MissingDependencyError, UnsupportedError
 from rc_deploy.optional import is_installed, require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from rc_deploy.specs import BatchRange
-
-OnPhase = Callable[[str], None]
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True)
@@ -41,7 +26,7 @@ class Library:
         module: its Python package.
         minimum: oldest version that rc-deploy drives.
         builds_without_gpu: it compiles for GPUs that are not there.
-        takes_plugins: its parser makes plugins of nodes; where not, it aborts the process if one is registered.
+        takes_plugins: nodes may become our plugins.
     """
 
     name: str
@@ -58,8 +43,54 @@ LIBRARIES = {
         "tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", (1, 4), builds_without_gpu=True, takes_plugins=False
     ),
 }
-# Ampere and later. Older GPUs are left out: they would enlarge the engine by half.
-OLDEST_TARGET = 80
+# Ampere and later. Older GPUs are left out unless they are asked for: they would enlarge the engine by half.
+OLDEST_TARGET = "8.0"
+# What a hardware-compatible engine of TensorRT runs on.
+# https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/advanced.html#hardware-compatibility
+AMPERE_AND_LATER = ("8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something that a build can be asked for and that not every library can do.
+
+    Attributes:
+        option: of the command line.
+        libraries: that can, by name.
+        otherwise: why the other cannot, and what stands for it there.
+        needs_gpu: libraries that can only on a machine with a GPU, though they build without one.
+    """
+
+    option: str
+    libraries: tuple[str, ...]
+    otherwise: str = ""
+    needs_gpu: tuple[str, ...] = ()
+
+
+# By the name of the option in `BuildOptions`.
+FEATURES = {
+    "timing_cache": Feature(
+        "--timing-cache",
+        ("tensorrt",),
+        "TensorRT-RTX times no kernels when it builds, and its calls for timing caches do nothing. What it keeps "
+        "between runs is a runtime cache, which belongs to running",
+    ),
+    "compute_capabilities": Feature(
+        "--compute-capability", ("tensorrt-rtx",), "TensorRT builds for the GPU of the machine that it runs on"
+    ),
+    "version_compatible": Feature(
+        "--version-compatible",
+        ("tensorrt",),
+        "TensorRT-RTX comes without the lean runtime (libnvinfer_lean) that such an engine must hold",
+    ),
+    "hardware_compatible": Feature(
+        "--hardware-compatible",
+        ("tensorrt",),
+        "an engine of TensorRT-RTX holds code for several GPUs instead: see --compute-capability",
+    ),
+    "strip_weights": Feature("--strip-weights", ("tensorrt", "tensorrt-rtx"), needs_gpu=("tensorrt-rtx",)),
+    "refittable": Feature("--refittable", ("tensorrt", "tensorrt-rtx"), needs_gpu=("tensorrt-rtx",)),
+}
 
 
 def choose(backend: str) -> Library:
@@ -103,139 +134,56 @@ def _installation(library: Library) -> str:
     return f"pip install 'rc-deploy[{ {'tensorrt': 'tensorrt', 'tensorrt_rtx': 'rtx'}[library.module] }]'"
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """What a library made of a graph.
+def require_features(library: Library, wanted: Sequence[str]) -> None:
+    """Require that `library` can do, on this machine, what is wanted of `FEATURES`. Raises UnsupportedError."""
+    for name in wanted:
+        feature = FEATURES[name]
+        if library.name not in feature.libraries:
+            able = " and ".join(LIBRARIES[other].title for other in feature.libraries)
+            raise UnsupportedError(
+                f"{library.title} has no {feature.option}: {feature.otherwise}.",
+                f"Leave {feature.option} out, or build with {able}: --backend {feature.libraries[0]}",
+            )
+        if library.name in feature.needs_gpu and not gpu.driver().gpus:
+            raise UnsupportedError(
+                f"{library.title} can do {feature.option} only where a GPU is, and {gpu.driver().problem}.",
+                f"Leave {feature.option} out, or build on a machine with a GPU.",
+            )
 
-    Attributes:
-        engine: the serialised engine.
-        layer_types: type of every layer's first output as the library understood the graph: name -> type name.
-        compute_capabilities: GPUs it was built for, e.g. ["8.6", "8.9"].
-        warnings: what the library warned of.
-    """
 
-    engine: bytes
-    layer_types: dict[str, tuple[str, str]]
-    compute_capabilities: list[str]
-    warnings: list[str]
-
-
-def compile_graph(
-    library: Library, graph: bytes, batch: BatchRange, on_phase: OnPhase, plugin_library: Path | None = None
-) -> Compiled:
-    """Build an engine from a serialised, fully typed ONNX model without functions.
+def targets(library: Library, asked: Sequence[str] = (), hardware_compatible: bool = False) -> tuple[str, ...]:
+    """Return the compute capabilities that an engine is built for, in ascending order, e.g. ("8.6", "8.9").
 
     Args:
-        library: to build with.
-        graph: the model.
-        batch: sizes of the first dimension of each input, where it is symbolic.
-        on_phase: called with the name of each phase of the build.
-        plugin_library: of the plugins in the graph; the engine then tells the types of its layers.
+        library: that builds it.
+        asked: those to build for; all that are not too old, or the machine's own, where there are none.
+        hardware_compatible: it shall run on every GPU of Ampere or later.
 
     Raises:
-        BuildError, UnsupportedError: the library refuses the graph, see `messages`.
-        KeyboardInterrupt: Ctrl-C during the build, which the library was told to stop.
+        InputError: one that the library does not offer.
     """
-    trt = require(library.module, "Building an engine")
-    log = make_logger(trt)
-    if plugin_library:
-        plugins.load(trt, library, plugin_library)
-    builder = trt.Builder(log)
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(0 if flag is None else 1 << int(flag))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(graph):
-        raise _refusal(library, "parse", graph, log, _parser_errors(parser))
-    config = builder.create_builder_config()
-    if plugin_library:
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.add_optimization_profile(_profile(builder, network, batch))
-    capabilities = _target(trt, config)
-    with _interruptible() as stopped:
-        config.progress_monitor = _make_monitor(trt, stopped, on_phase)
-        engine = builder.build_serialized_network(network, config)
-    if stopped.is_set():
-        raise KeyboardInterrupt
-    if engine is None:
-        raise _refusal(library, "build", graph, log)
-    return Compiled(bytes(engine), _layer_types(network), capabilities, log.warnings)
+    if library.name != "tensorrt-rtx":
+        own = {found.compute_capability for found in gpu.driver().gpus}
+        return AMPERE_AND_LATER if hardware_compatible else _ascending(own)
+    offered = offers(library)
+    if unknown := [capability for capability in asked if capability not in offered]:
+        raise InputError(
+            f"{library.title} {version(library)} does not build for compute capability {', '.join(unknown)}.",
+            f"It offers {', '.join(offered)}.",
+        )
+    return _ascending(asked or [item for item in offered if _number(item) >= _number(OLDEST_TARGET)])
 
 
-def _refusal(
-    library: Library, phase: Phase, graph: bytes, log: Any, parser_errors: tuple[ParserError, ...] = ()
-) -> RcDeployError:
-    said = (*log.errors, *(warning for warning in log.warnings if "memory" in warning))
-    failure = Failure(library.title, version(library), phase, said, parser_errors)
-    return translate(failure, onnx.load_model_from_string(graph))
+def offers(library: Library) -> tuple[str, ...]:
+    """Return the compute capabilities that a library can build for whatever GPU the machine has."""
+    names = require(library.module, library.title).ComputeCapability.__members__
+    numbers = [name[2:] for name in names if name[:2] == "SM"]
+    return _ascending(f"{number[:-1]}.{number[-1]}" for number in numbers)
 
 
-def _parser_errors(parser: Any) -> tuple[ParserError, ...]:
-    errors = (parser.get_error(index) for index in range(parser.num_errors))
-    return tuple(
-        ParserError(error.node_name(), error.node_operator(), error.code().name, error.desc()) for error in errors
-    )
+def _ascending(capabilities: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(capabilities), key=_number))
 
 
-def _profile(builder: Any, network: Any, batch: BatchRange) -> Any:
-    profile = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        sizes = (batch.minimum, batch.optimum, batch.maximum)
-        shapes = [tuple(size if dim < 0 else dim for dim in tensor.shape) for size in sizes]
-        profile.set_shape(tensor.name, *shapes)
-    return profile
-
-
-def _target(trt: Any, config: Any) -> list[str]:
-    """Let a library that can build for several GPUs do so, and return for which the engine is built."""
-    if not hasattr(trt, "ComputeCapability"):
-        return sorted({found.compute_capability for found in gpu.driver().gpus})
-    members = trt.ComputeCapability.__members__
-    numbers = sorted(int(name[2:]) for name in members if name.startswith("SM") and int(name[2:]) >= OLDEST_TARGET)
-    config.num_compute_capabilities = len(numbers)
-    for index, number in enumerate(numbers):
-        config.set_compute_capability(members[f"SM{number}"], index)
-    return [f"{number // 10}.{number % 10}" for number in numbers]
-
-
-def _layer_types(network: Any) -> dict[str, tuple[str, str]]:
-    """Return (kind, type) of every layer by name; layers of one name are told apart by their index."""
-    layers = (network.get_layer(index) for index in range(network.num_layers))
-    return {
-        f"{index}:{layer.name}": (layer.type.name, layer.get_output(0).dtype.name)
-        for index, layer in enumerate(layers)
-        if layer.num_outputs
-    }
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C sets, in place of an exception that the library's C++ would swallow."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _make_monitor(trt: Any, stopped: threading.Event, on_phase: OnPhase) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Reports phases, and stops the build once Ctrl-C was pressed."""
-
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-
-        def phase_start(self, name: str, _parent: str | None, _steps: int) -> None:
-            on_phase(name)
-
-        def step_complete(self, _name: str, _step: int) -> bool:
-            return not stopped.is_set()
-
-        def phase_finish(self, name: str) -> None:
-            pass
-
-    return Monitor()
+def _number(capability: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in capability.split("."))

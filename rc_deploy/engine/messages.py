@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rc_deploy.errors import BuildError, InputError, RcDeployError, UnsupportedError
 from rc_deploy.graph.from_torch import MODULE_KEY
@@ -12,11 +12,10 @@ from rc_deploy.schema import DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from onnx import ModelProto, NodeProto
 
-Phase = Literal["parse", "build", "load", "run"]
+    from rc_deploy.engine.refusal import Failure, ParserError
 
 _STAGE = {
     "parse": "'s parser refuses the graph",
@@ -28,37 +27,6 @@ _STAGE = {
 _ECHO = re.compile(r"\[checkMacros\.cpp::catchCudaError")
 _LONGEST_QUOTE = 400
 _ELEMENT = re.compile(r"[\w./:-]+")
-
-
-@dataclass(frozen=True)
-class ParserError:
-    """One error of an ONNX parser, as `IParserError` has it."""
-
-    node: str
-    operator: str
-    code: str
-    description: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a library said when it gave up.
-
-    Attributes:
-        title: of the library, e.g. "TensorRT-RTX".
-        version: of it.
-        phase: what it was doing.
-        errors: its log's errors, in order; warnings that tell of a cause may be among them.
-        parser_errors: its parser's, in order.
-        log: file that holds everything it said; None where there is none.
-    """
-
-    title: str
-    version: str
-    phase: Phase
-    errors: tuple[str, ...] = ()
-    parser_errors: tuple[ParserError, ...] = ()
-    log: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -79,20 +79,6 @@ def plugin_form(model: ModelProto) -> ModelProto:
     return inlined(result)
 
 
-def load(trt: Any, library: Library, path: Path) -> None:
-    """Register the plugins with a library, once in a process. Raises UnsupportedError where it does not take them."""
-    if not library.takes_plugins:
-        raise UnsupportedError(f"{library.title} takes no plugins.", "Build with --plugins off.")
-    registry = trt.get_plugin_registry()
-    if any(creator.plugin_namespace == DOMAIN for creator in registry.all_creators):
-        return
-    if registry.load_library(str(path)) is None:
-        raise UnsupportedError(
-            f"{library.title} {trt.__version__} does not load the plugins in {path}.",
-            "Build them for this version with `make native`, or build with --plugins off.",
-        )
-
-
 def layer_information(trt: Any, engine: Any) -> str:
     """Return what a loaded engine says of its layers, as JSON; types of layers only if it was built to tell them."""
     return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))

@@ -12,8 +12,10 @@ from rc_deploy.engine import plugins
 from rc_deploy.engine.device import Device
 from rc_deploy.engine.library import LIBRARIES, version
 from rc_deploy.engine.log import shared_logger
-from rc_deploy.engine.messages import Failure, Phase, translate
+from rc_deploy.engine.messages import translate
 from rc_deploy.engine.parts import parts
+from rc_deploy.engine.refusal import Failure, Phase
+from rc_deploy.engine.registry import load_plugins
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.files import sha256, write_bytes
 from rc_deploy.optional import is_installed, require
@@ -66,7 +68,7 @@ def load_engine(library: Library, content: bytes, plugin_library: Path | None = 
     """
     trt = require(library.module, "Running an engine")
     if plugin_library:
-        plugins.load(trt, library, plugin_library)
+        load_plugins(trt, library, plugin_library)
     log = shared_logger(trt)
     log.errors.clear()
     try:
@@ -184,7 +186,7 @@ class EngineRunner:
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         others = [name for name in names if name not in inputs]
         shapes = {name: tuple(engine.get_tensor_shape(name)) for name in names}
-        floats = all(engine.get_tensor_dtype(name) == trt.float32 for name in names)
+        floats = all(engine.get_tensor_dtype(name) == trt.DataType.FLOAT for name in names)
         if not floats or [len(shapes[name]) for name in (*inputs, *others)] != [4, 2]:
             raise InputError(
                 f"The engine has inputs and outputs {shapes}; one float32 input (N, C, H, W) and one float32 output "

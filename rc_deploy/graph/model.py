@@ -48,7 +48,12 @@ class Provenance:
 
 
 def load(path: Path) -> ModelProto:
-    """Read and check an ONNX file.
+    """Read and check an ONNX file. Raises InputError as `read`."""
+    return read(path)[0]
+
+
+def read(path: Path) -> tuple[ModelProto, bytes]:
+    """Read and check an ONNX file; return its bytes as well, which are hashed where it must be known what was read.
 
     Raises:
         InputError: missing, empty, not ONNX, damaged, invalid, or with `rc` nodes that have no body.
@@ -65,7 +70,7 @@ def load(path: Path) -> ModelProto:
         ) from None
     _require_own_weights(model, path)
     check(model, str(path), content)
-    return model
+    return model, content
 
 
 def _require_own_weights(model: ModelProto, path: Path) -> None:

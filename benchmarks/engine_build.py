@@ -1,0 +1,142 @@
+"""Time builds of engines through rc-deploy beside the library's bare API: python benchmarks/engine_build.py MODEL.onnx...
+
+Each build is a process of its own, from its start to the engine on disk; the two kinds take turns. The bare API is given
+the typed ONNX that rc-deploy made before, functions inlined, so that it has nothing to convert: what rc-deploy takes
+longer is everything that it does besides. A precision that wants data: --with int8="--calibration cifar10:train".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import onnx
+import onnx.inliner
+
+from rc_deploy.engine.library import LIBRARIES
+from rc_deploy.specs import Precision
+
+# The issue's bound on what rc-deploy may take longer: the larger of a share and of a time.
+SHARE, SECONDS = 0.10, 1.0
+# What anybody would write: parse, one profile, build, write. Arguments: module, ONNX, engine, MIN, OPT, MAX, targets.
+BARE = """
+import importlib, sys
+trt = importlib.import_module(sys.argv[1])
+source, target, targets = sys.argv[2], sys.argv[3], sys.argv[7].split(",")
+log = trt.Logger(trt.Logger.WARNING)
+builder = trt.Builder(log)
+network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+parser = trt.OnnxParser(network, log)
+with open(source, "rb") as file:
+    assert parser.parse(file.read())
+config = builder.create_builder_config()
+profile = builder.create_optimization_profile()
+tensor = network.get_input(0)
+profile.set_shape(tensor.name, *[(int(size), *tensor.shape[1:]) for size in sys.argv[4:7]])
+config.add_optimization_profile(profile)
+if hasattr(trt, "ComputeCapability"):
+    config.num_compute_capabilities = len(targets)
+    for index, name in enumerate(targets):
+        config.set_compute_capability(getattr(trt.ComputeCapability, "SM" + name.replace(".", "")), index)
+engine = builder.build_serialized_network(network, config)
+with open(target, "wb") as file:
+    file.write(engine)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What building one model in one precision took: medians of seconds, and bytes of the engines."""
+
+    model: str
+    precision: str
+    bare_seconds: float
+    rc_deploy_seconds: float
+    library_seconds: float
+    bare_bytes: int
+    rc_deploy_bytes: int
+    runs: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether rc-deploy takes at most `SHARE` or `SECONDS` longer."""
+        return self.rc_deploy_seconds - self.bare_seconds <= max(SHARE * self.bare_seconds, SECONDS)
+
+
+def main() -> int:
+    """Print the table; exit code 1 where a bound is broken or a build failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--precision", nargs="+", choices=[str(kind) for kind in Precision], default=["fp32", "fp16"])
+    parser.add_argument("--with", dest="options", action="append", default=[], metavar="PRECISION=OPTIONS")
+    parser.add_argument("--backend", choices=LIBRARIES, default="tensorrt-rtx")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    options = {name: shlex.split(text) for name, _, text in (entry.partition("=") for entry in given.options)}
+    rows, failed = [], False
+    print(
+        f"{'model':24}{'type':>6}{'bare API':>10}{'rc-deploy':>11}{'library':>9}{'over':>8}{'bytes':>13}{'bytes':>13}"
+    )
+    for model in given.models:
+        for precision in given.precision:
+            row = _row(model, precision, options.get(precision, []), given.backend, given.runs)
+            failed |= row is None or not row.holds
+            if row is not None:
+                rows.append(row)
+                _print(row)
+    if given.json:
+        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    return int(failed)
+
+
+def _row(model: Path, precision: str, options: list[str], backend: str, runs: int) -> Row | None:
+    with tempfile.TemporaryDirectory() as folder:
+        engine, bare, flat = (Path(folder, name) for name in ("m.engine", "bare.engine", "flat.onnx"))
+        command = [sys.executable, "-m", "rc_deploy", "build", str(model), f"--{precision}", "--backend", backend]
+        command += ["-o", str(engine), *options]
+        first = subprocess.run(command, capture_output=True, text=True)
+        if first.returncode:
+            print(f"{model.name:24}{precision:>6}  not built: {' '.join(first.stderr.split())[:200]}")
+            return None
+        record = json.loads(Path(folder, "m.engine.json").read_text(encoding="utf-8"))
+        onnx.save(onnx.inliner.inline_local_functions(onnx.load(engine.with_suffix(".onnx"))), flat)
+        sizes = record["batch"].split(":")
+        targets = ",".join(record["compute_capabilities"])
+        plain = [sys.executable, "-c", BARE, LIBRARIES[backend].module, str(flat), str(bare), *sizes, targets]
+        times: dict[str, list[float]] = {"bare": [], "ours": [], "library": []}
+        for _ in range(runs):
+            times["bare"].append(_seconds(plain))
+            times["ours"].append(_seconds(command))
+            times["library"].append(json.loads(Path(folder, "m.engine.json").read_text(encoding="utf-8"))["seconds"])
+        middle = {name: round(median(values), 3) for name, values in times.items()}
+        sizes_in_bytes = bare.stat().st_size, engine.stat().st_size
+    return Row(model.name, precision, middle["bare"], middle["ours"], middle["library"], *sizes_in_bytes, runs)
+
+
+def _seconds(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=True)
+    return time.perf_counter() - start
+
+
+def _print(row: Row) -> None:
+    over = row.rc_deploy_seconds - row.bare_seconds
+    print(
+        f"{row.model:24}{row.precision:>6}{row.bare_seconds:8.2f} s{row.rc_deploy_seconds:9.2f} s"
+        f"{row.library_seconds:7.2f} s{over:+6.2f} s{row.bare_bytes:13,}{row.rc_deploy_bytes:13,}"
+        + ("" if row.holds else f"  more than {SHARE:.0%} and {SECONDS:g} s"),
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

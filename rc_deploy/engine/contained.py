@@ -1,0 +1,166 @@
+"""Compiling in a process of its own: a library that aborts becomes an error in words, and Ctrl-C ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from rc_deploy.engine import logs
+from rc_deploy.engine.channel import receive, send
+from rc_deploy.engine.library import version
+from rc_deploy.engine.messages import translate
+from rc_deploy.engine.refusal import Failure, ParserError
+from rc_deploy.engine.settings import Compiled, OnPhase, OnProgress, Progress
+from rc_deploy.errors import BuildError, RcDeployError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from rc_deploy.engine.library import Library
+    from rc_deploy.engine.settings import Settings
+
+_WORKER = "rc_deploy.engine.worker"
+
+
+@dataclass
+class _Heard:
+    """What came from the worker: what the library said, what it was doing last, and the answer."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    doing: str = "parsing the graph"
+    answer: dict[str, Any] = field(default_factory=dict)
+    blobs: list[bytes] = field(default_factory=list)
+
+
+def compile_graph(
+    library: Library,
+    graph: bytes,
+    settings: Settings,
+    log: Path,
+    on_phase: OnPhase = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
+    cache: bytes | None = None,
+) -> Compiled:
+    """Build an engine from a serialised, fully typed ONNX model without functions, in a process of its own.
+
+    Args:
+        library: to build with.
+        graph: the model.
+        settings: how.
+        log: where everything that the library said is written if it fails; see `logs.keep`.
+        on_phase: called with the name of each phase of the build.
+        on_progress: called with the progress of each phase.
+        cache: the library's measurements of earlier builds, empty for none yet; None to keep none.
+
+    Raises:
+        BuildError, UnsupportedError: the library refuses the graph, see `messages`, or ended its process.
+        KeyboardInterrupt: Ctrl-C; the process is ended, whatever it was doing.
+    """
+    with tempfile.TemporaryFile() as said:
+        with _worker(said) as (process, channel):
+            with suppress(BrokenPipeError):  # its end says why
+                send(
+                    process.stdin,  # type: ignore[arg-type]
+                    {"library": library.name, "settings": settings.to_json(), "cache": cache is not None},
+                    graph,
+                    cache or b"",
+                )
+                process.stdin.close()  # type: ignore[union-attr]
+            heard = _listen(channel, on_phase, on_progress)
+            status = process.wait()
+        if "compiled" in heard.answer:
+            return _compiled(heard)
+        words = logs.read(said)
+        kept = logs.keep(log, f"{library.title} {version(library)}", words)
+        if "unsupported" in heard.answer:
+            raise UnsupportedError(heard.answer["unsupported"], heard.answer["hint"])
+        if "refused" in heard.answer:
+            raise _refused(library, graph, heard, kept)
+        raise _ended(library, status, heard, words, kept)
+
+
+@contextmanager
+def _worker(said: BinaryIO) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
+    """Start the worker; yield it and its channel. It is gone afterwards, however the block ends."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as channel:
+        try:
+            # -P: the working folder is none of its sources of modules, unless it is one of ours.
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-X", "faulthandler", "-m", _WORKER, str(writing), str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=said,
+                pass_fds=[writing],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)},
+            )
+        finally:
+            os.close(writing)
+        try:
+            yield process, channel
+        finally:
+            process.kill()
+            process.wait()
+            with suppress(OSError):
+                process.stdin.close()  # type: ignore[union-attr]
+
+
+def _listen(channel: BinaryIO, on_phase: OnPhase, on_progress: OnProgress) -> _Heard:
+    """Hand on what comes from the worker until it has answered or ended."""
+    heard = _Heard()
+    while (message := receive(channel)) is not None:
+        document, blobs = message
+        if "progress" in document:
+            progress = Progress(**document["progress"])
+            if not progress.done and not progress.finished:
+                heard.doing = f"phase '{progress.name}'"
+                on_phase(progress.name)
+            on_progress(progress)
+        elif "severity" in document:
+            (heard.warnings if document["severity"] == "WARNING" else heard.errors).append(document["message"])
+        else:
+            heard.answer, heard.blobs = document, blobs
+    return heard
+
+
+def _compiled(heard: _Heard) -> Compiled:
+    facts = heard.answer["compiled"]
+    types = {name: (kind, dtype) for name, (kind, dtype) in facts["layer_types"].items()}
+    given = {"layer_types": types, "warnings": heard.warnings, "engine": heard.blobs[0], "timing_cache": heard.blobs[1]}
+    return Compiled(**{**facts, **given})
+
+
+def _refused(library: Library, graph: bytes, heard: _Heard, log: Path | None) -> RcDeployError:
+    """Return the error for a graph that the library would not have."""
+    parser = tuple(ParserError(**error) for error in heard.answer["errors"])
+    said = (*heard.errors, *(warning for warning in heard.warnings if "memory" in warning))
+    failure = Failure(library.title, version(library), heard.answer["refused"], said, parser, log)
+    return translate(failure, onnx.load_model_from_string(graph))
+
+
+def _ended(library: Library, status: int, heard: _Heard, words: str, log: Path | None) -> Exception:
+    """Return the error for a worker that ended without an answer."""
+    if status >= 0:
+        return RuntimeError(f"The worker process failed with exit code {status}:\n{words[-4000:]}")
+    number = signal.Signals(-status)
+    last = "; ".join(heard.errors) or logs.last_words(words)
+    said = f" It said: {last.rstrip('.')}." if last else ""
+    place = f" Its whole log is in {log}." if log else ""
+    memory = "The machine probably ran out of memory: build for smaller batches, or close other programs."
+    hint = memory if number is signal.SIGKILL else "Report it to its vendor with that log; another version may do."
+    return BuildError(
+        f"{library.title} {version(library)} ended its process with {number.name} ({signal.strsignal(number)}) in "
+        f"{heard.doing}.{said}{place} Nothing was written.",
+        hint,
+    )
