@@ -81,7 +81,9 @@ _NAMES = {
         num_subgraphs parse parse_from_file parse_model_proto set_builder_config set_flag supports_model_v2
         supports_operator
     """,
-    "ParserError": "code desc file func line local_function_stack local_function_stack_size node node_name node_operator",
+    "ParserError": """
+        code desc file func line local_function_stack local_function_stack_size node node_name node_operator
+    """,
 }
 
 CLASSES = {name: frozenset(text.split()) for name, text in _NAMES.items()}

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rc_deploy.engine.channel import receive, send
-from rc_deploy.engine.compiler import Refused, compile_graph
+from rc_deploy.engine.compiler import RefusedError, compile_graph
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.engine.settings import Settings
 
@@ -69,7 +69,7 @@ def _answer(channel: BinaryIO, request: dict[str, object], blobs: list[bytes]) -
         made = compile_graph(
             importlib.import_module(library.module), blobs[0], settings, on_message, on_progress, cache
         )
-    except Refused as refusal:
+    except RefusedError as refusal:
         send(channel, {"refused": refusal.phase, "errors": [asdict(error) for error in refusal.errors]})
     else:
         facts = {**asdict(made), "engine": None, "timing_cache": None}
