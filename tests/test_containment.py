@@ -31,6 +31,15 @@ SETTINGS = Settings((BatchRange(1, 8, 64),), ("8.6",))
 PLUGIN = """
     import tensorrt_rtx as trt
 
+    class Plugin(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):
+        def __init__(self):
+            for base in type(self).__bases__:
+                base.__init__(self)
+            self.name, self.plugin_version, self.plugin_namespace, self.num_outputs = "GCLU", "1", "rc", 1
+
+        def get_capability_interface(self, kind):
+            return self
+
     class Creator(trt.IPluginCreatorV3One):
         def __init__(self):
             trt.IPluginCreatorV3One.__init__(self)
@@ -38,7 +47,7 @@ PLUGIN = """
             self.field_names = trt.PluginFieldCollection([])
 
         def create_plugin(self, name, fields, phase):
-            return None
+            return Plugin()
 
     creator = Creator()
     trt.get_plugin_registry().register_creator(creator, "rc")
