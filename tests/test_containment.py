@@ -21,7 +21,7 @@ from rc_deploy.engine import BuildOptions, build, logs
 from rc_deploy.engine.contained import compile_graph
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.engine.settings import Progress, Settings
-from rc_deploy.errors import BuildError, UnsupportedError
+from rc_deploy.errors import BuildError
 from rc_deploy.specs import BatchRange, Precision
 
 FP16 = BuildOptions(precision=Precision.FP16, backend="tensorrt-rtx", compute_capabilities=("8.6",))
@@ -248,9 +248,3 @@ def test_a_log_replaces_nothing_but_a_log(tmp_path: Path) -> None:
     assert elsewhere.read_text().endswith("\nthird")
     elsewhere.unlink()
     assert place.read_text() == "notes of mine"
-
-
-def test_a_precision_refused_after_the_build_leaves_no_log(small_onnx: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="has no --timing-cache"):
-        build(small_onnx, tmp_path / "m.engine", BuildOptions(backend="tensorrt-rtx", timing_cache=tmp_path / "t"))
-    assert list(tmp_path.iterdir()) == []
