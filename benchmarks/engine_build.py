@@ -1,8 +1,8 @@
-"""Time builds of engines through rc-deploy beside the library's bare API: python benchmarks/engine_build.py MODEL.onnx...
+"""Time builds through rc-deploy beside the library's bare API: python benchmarks/engine_build.py MODEL.onnx ...
 
-Each build is a process of its own, from its start to the engine on disk; the two kinds take turns. The bare API is given
-the typed ONNX that rc-deploy made before, functions inlined, so that it has nothing to convert: what rc-deploy takes
-longer is everything that it does besides. A precision that wants data: --with int8="--calibration cifar10:train".
+Each build is a process of its own, from its start to the engine on disk; the two kinds take turns. The bare API is
+given the typed ONNX that rc-deploy made before, functions inlined, so that it has nothing to convert: what rc-deploy
+takes longer is everything that it does besides. A precision that wants data: --with int8="--calibration cifar10:train".
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ def main() -> int:
     given = parser.parse_args()
     options = {name: shlex.split(text) for name, _, text in (entry.partition("=") for entry in given.options)}
     rows, failed = [], False
-    print(
-        f"{'model':24}{'type':>6}{'bare API':>10}{'rc-deploy':>11}{'library':>9}{'over':>8}{'bytes':>13}{'bytes':>13}"
-    )
+    heads = {"bare API": 10, "rc-deploy": 11, "library": 9, "over": 8, "bare bytes": 13, "bytes": 13}
+    print(f"{'model':24}{'type':>6}" + "".join(f"{head:>{width}}" for head, width in heads.items()))
     for model in given.models:
         for precision in given.precision:
             row = _row(model, precision, options.get(precision, []), given.backend, given.runs)

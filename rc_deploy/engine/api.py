@@ -114,9 +114,7 @@ ATTRIBUTES = {
     "LayerInformationFormat.JSON": Attribute(),
     "LayerType.name": Attribute(),
     "NetworkDefinitionCreationFlag": Attribute(),
-    "NetworkDefinitionCreationFlag.STRONGLY_TYPED": Attribute(
-        note="ignored but by TensorRT 10: the others know no other"
-    ),
+    "NetworkDefinitionCreationFlag.STRONGLY_TYPED": Attribute(note="TensorRT 11 and RTX ignore it"),
     "OnnxParser": Attribute(),
     "OnnxParser.get_error": Attribute(),
     "OnnxParser.num_errors": Attribute(),

@@ -19,7 +19,7 @@ def send(pipe: BinaryIO, document: dict[str, Any], *blobs: bytes) -> None:
 
 
 def receive(pipe: BinaryIO) -> tuple[dict[str, Any], list[bytes]] | None:
-    """Return the next message and its bytes; None where the other end closed the pipe, in mid-message or between two."""
+    """Return the next message and its bytes; None where the other end closed the pipe, be it in mid-message."""
     line = pipe.readline()
     if not line.endswith(b"\n"):
         return None

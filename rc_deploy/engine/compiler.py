@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REPORT_EVERY = 0.05
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The library would not have the graph; its log says why, and so do its parser's errors."""
 
     def __init__(self, phase: Phase, errors: tuple[ParserError, ...] = ()) -> None:
@@ -55,7 +55,7 @@ def compile_graph(
         cache: the library's own measurements of earlier builds, empty to begin with none; None to keep none.
 
     Raises:
-        Refused: it parses or builds nothing.
+        RefusedError: it parses or builds nothing.
     """
     start = time.perf_counter()
     log = _logger(lib, on_message)
@@ -63,18 +63,18 @@ def compile_graph(
     network: trt.INetworkDefinition = builder.create_network(_network_flags(lib))
     parser: trt.OnnxParser = lib.OnnxParser(network, log)
     if not parser.parse(graph):
-        raise Refused("parse", _parser_errors(parser))
+        raise RefusedError("parse", _parser_errors(parser))
     config: trt.IBuilderConfig = builder.create_builder_config()
     for batch in settings.profiles:
         if config.add_optimization_profile(_profile(lib, builder, network, batch)) < 0:
-            raise Refused("build")
+            raise RefusedError("build")
     _set_target(lib, config, settings.compute_capabilities)
     _set_options(lib, config, settings)
     refused = cache is not None and not _give_cache(config, cache)
     config.progress_monitor = _monitor(lib, on_progress)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise Refused("build")
+        raise RefusedError("build")
     return Compiled(
         engine=bytes(engine),
         layer_types=_layer_types(network),

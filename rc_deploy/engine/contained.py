@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -23,7 +24,6 @@ from rc_deploy.errors import BuildError, RcDeployError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
     from rc_deploy.engine.library import Library
@@ -97,13 +97,13 @@ def _worker(said: BinaryIO) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]
     with os.fdopen(reading, "rb") as channel:
         try:
             # -P: the working folder is none of its sources of modules, unless it is one of ours.
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 (ourselves)
                 [sys.executable, "-P", "-X", "faulthandler", "-m", _WORKER, str(writing), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=said,
                 stderr=said,
                 pass_fds=[writing],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)},
             )
         finally:
             os.close(writing)

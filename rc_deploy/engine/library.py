@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX behind one adapter: which library there is, and what each can do.
 
-What differs between them stands here, in `LIBRARIES` and `FEATURES`, and by attribute in `api.ATTRIBUTES`; nowhere else.
+What differs between them stands in `LIBRARIES` and `FEATURES` and, by attribute, in `api.ATTRIBUTES`; nowhere else.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rc_deploy.engine.channel import receive, send
-from rc_deploy.engine.compiler import Refused, compile_graph
+from rc_deploy.engine.compiler import RefusedError, compile_graph
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.engine.registry import load_plugins
 from rc_deploy.engine.settings import Settings
@@ -73,7 +73,7 @@ def _answer(channel: BinaryIO, request: dict[str, object], blobs: list[bytes]) -
         if settings.plugin_library:
             load_plugins(lib, library, Path(settings.plugin_library))
         made = compile_graph(lib, blobs[0], settings, on_message, on_progress, cache)
-    except Refused as refusal:
+    except RefusedError as refusal:
         send(channel, {"refused": refusal.phase, "errors": [asdict(error) for error in refusal.errors]})
     except UnsupportedError as error:
         send(channel, {"unsupported": str(error), "hint": error.hint})

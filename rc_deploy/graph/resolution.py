@@ -45,8 +45,8 @@ class ImageSize:
 def resized(model: ModelProto, size: ImageSize, name: str) -> ModelProto:
     """Return `model` for images of another size; what it says of its input changes with it.
 
-    A network can take them if it ends in a pooling that leaves one value per channel whatever the size, as ResCNet does.
-    Whether it does is seen from the shapes of the whole graph: one row of logits per image must come out at the end.
+    A network can take them if it ends in a pooling that leaves one value per channel whatever the size, as ResCNet
+    does. Whether it does is seen from the shapes of the whole graph: a row of logits per image must come out.
 
     Args:
         model: an exported model, with input (N, C, H, W).
