@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rc_deploy.engine import library
+from rc_deploy.engine import compiler, library
+from rc_deploy.engine.compiler import RefusedError
 from rc_deploy.engine.contained import compile_graph
 from rc_deploy.engine.messages import translate
 from rc_deploy.engine.refusal import Failure
@@ -50,6 +51,22 @@ def refusal(graph: onnx.ModelProto, batch: BatchRange = BATCH) -> RcDeployError:
     assert raised.value.hint
     assert f"TensorRT-RTX {library.version(RTX)}" in str(raised.value)
     return raised.value
+
+
+def refusal_here(graph: onnx.ModelProto) -> RcDeployError:
+    """The same in this process, where the way to compile can be tampered with."""
+    said: list[str] = []
+    settings = Settings((BATCH,), ("8.6",))
+    with pytest.raises(RefusedError) as refused:
+        compiler.compile_graph(
+            pytest.importorskip("tensorrt_rtx"),
+            graph.SerializeToString(),
+            settings,
+            lambda severity, message: said.append(message) if severity == "ERROR" else None,
+            lambda _: None,
+            None,
+        )
+    return translate(Failure(RTX.title, library.version(RTX), refused.value.phase, tuple(said)), graph)
 
 
 @pytest.mark.parametrize(
@@ -105,15 +122,15 @@ def test_node_out_of_a_body_names_the_module_that_called_it(small_onnx: Path) ->
 @pytest.mark.parametrize("batch", [(4, 2, 1), (1, 2, 4)])
 def test_profile_mismatch(batch: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes out of order, then a profile for images of another size than the graph's."""
-    right = library._profile
+    right = compiler._profile
 
-    def wrong(builder: Any, network: Any, _: BatchRange) -> Any:
-        profile = right(builder, network, BatchRange(1, 1, 1))
+    def wrong(lib: Any, builder: Any, network: Any, _: BatchRange) -> Any:
+        profile = right(lib, builder, network, BatchRange(1, 1, 1))
         profile.set_shape("x", *((size, 4 if batch[0] == 4 else 5) for size in batch))
         return profile
 
-    monkeypatch.setattr(library, "_profile", wrong)
-    error = refusal(model(node("Relu", "x"), shape=("N", 4)))
+    monkeypatch.setattr(compiler, "_profile", wrong)
+    error = refusal_here(model(node("Relu", "x"), shape=("N", 4)))
     assert isinstance(error, UnsupportedError)
     assert "built nothing: the shapes asked for do not fit" in str(error)
     assert "--batch MIN:OPT:MAX" in error.hint
@@ -122,15 +139,17 @@ def test_profile_mismatch(batch: tuple[int, int, int], monkeypatch: pytest.Monke
 def test_no_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Convolutions without a byte of workspace."""
     trt = pytest.importorskip("tensorrt_rtx")
-    right = library._target
+    right = compiler._set_target
 
-    def starved(module: Any, config: Any) -> list[str]:
+    def starved(module: Any, config: Any, capabilities: tuple[str, ...]) -> None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 1024)
         config.set_memory_pool_limit(trt.MemoryPoolType.TACTIC_SHARED_MEMORY, 1024)
-        return right(module, config)
+        right(module, config, capabilities)
 
-    monkeypatch.setattr(library, "_target", starved)
-    error = refusal(model(node("Conv", "x", "w"), shape=("N", 64, 224, 224), w=np.zeros((64, 64, 3, 3), np.float32)))
+    monkeypatch.setattr(compiler, "_set_target", starved)
+    error = refusal_here(
+        model(node("Conv", "x", "w"), shape=("N", 64, 224, 224), w=np.zeros((64, 64, 3, 3), np.float32))
+    )
     assert "built nothing: no implementation of these layers fits into the workspace" in str(error)
     assert "--batch" in error.hint
 
