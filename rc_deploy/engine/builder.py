@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx.inliner
 
 from rc_deploy import __version__, manifest
 from rc_deploy.artefacts import Kind
 from rc_deploy.engine.library import OnPhase, choose, compile_graph, version
-from rc_deploy.engine.readback import Readback, read_back, require_precision
+from rc_deploy.engine.readback import Readback, layers_by_type, read_back, require_precision
 from rc_deploy.errors import InputError, OutputError
 from rc_deploy.files import digest, require_file, sha256, write_together
 from rc_deploy.graph import model as onnx_model
@@ -119,15 +119,34 @@ def build(
         typed_onnx=FileRecord(typed_path.name, digest(content)),
         checkpoint_sha256=provenance.checkpoint_sha256,
         backend={"name": library.name, "version": version(library)},
+        tools=manifest.tools(),
+        options=_options(options),
         compute_capabilities=compiled.compute_capabilities,
+        platform=manifest.this_platform(),
         batch=str(batch),
+        profiles=[_profile(model, batch)],
         precision={"asked": options.precision.value, "found": found.to_json()},
+        layers=layers_by_type(compiled),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rc_deploy=__version__,
         seconds=round(seconds, 3),
     )
     write_together({typed_path: content, output: compiled.engine, manifest_path: manifest.content(record)})
     return BuildResult(output, typed_path, record, found, compiled.warnings)
+
+
+def _options(options: BuildOptions) -> dict[str, Any]:
+    """Return the options as JSON values; whatever is no plain value of JSON, as the text a user would write."""
+    plain = (str, int, float, bool, type(None), list, tuple)
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    return {name: value if isinstance(value, plain) else str(value) for name, value in values.items()}
+
+
+def _profile(model: ModelProto, batch: BatchRange) -> dict[str, list[list[int]]]:
+    """Return each input's smallest, fastest and largest shape."""
+    sizes = (batch.minimum, batch.optimum, batch.maximum)
+    shapes = {value.name: value.type.tensor_type.shape.dim[1:] for value in model.graph.input}
+    return {name: [[size, *(dim.dim_value for dim in dims)] for size in sizes] for name, dims in shapes.items()}
 
 
 def _require_replaceable(typed_onnx: Path, content: bytes, engine: Path) -> None:

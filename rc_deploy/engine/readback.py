@@ -68,6 +68,14 @@ def read_back(compiled: Compiled) -> Readback:
     return Readback(dict(compute), dict(other), tensors, weights)
 
 
+def layers_by_type(compiled: Compiled) -> dict[str, list[str]]:
+    """Return the names of the library's layers by "KIND TYPE", e.g. {"CONVOLUTION HALF": ["3:conv_1"]}."""
+    found: dict[str, list[str]] = {}
+    for name, (kind, dtype) in compiled.layer_types.items():
+        found.setdefault(f"{kind} {dtype}", []).append(name)
+    return found
+
+
 def program_types(engine: bytes) -> tuple[dict[str, int], dict[str, int]]:
     """Return tensors, and bytes of weights, by type, from the program text in a serialised engine."""
     tensors: Counter[str] = Counter()
