@@ -15,6 +15,7 @@ from rc_deploy.artefacts import Kind, kind_of
 from rc_deploy.decode import FormError, decode, parse
 from rc_deploy.errors import InputError, reason
 from rc_deploy.graph.bodies import rc_nodes
+from rc_deploy.graph.describe import describe
 from rc_deploy.schema import OPERATORS
 from rc_deploy.specs import InputSpec, Precision  # noqa: TC001 (`decode` reads the annotations of Provenance)
 
@@ -147,10 +148,11 @@ def check(model: ModelProto, name: str, serialised: bytes | None = None) -> None
 
 
 def set_provenance(model: ModelProto, provenance: Provenance) -> None:
-    """Write `provenance` into the model's metadata, in place of any that is there."""
+    """Write `provenance` into the model's metadata, in place of any that is there, and in words for viewers."""
     document = {**vars(provenance), "input": provenance.input.to_json()}
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key != _KEY}
     onnx.helper.set_model_props(model, {**kept, _KEY: json.dumps(document, sort_keys=True)})
+    describe(model, provenance)
 
 
 def provenance(model: ModelProto, name: str) -> Provenance:
