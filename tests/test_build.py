@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from onnx import TensorProto
 
 from rc_deploy import manifest
 from rc_deploy.engine import BuildOptions, build, library, readback
+from rc_deploy.engine.record import options_as_json
 from rc_deploy.errors import BuildError, InputError, MissingDependencyError, OutputError, UnsupportedError
 from rc_deploy.export import ExportOptions, export
 from rc_deploy.files import sha256
@@ -90,6 +91,20 @@ def test_manifest_names_everything(small_engine: Path, small_onnx: Path, small_c
         sum(found[layers].values()) for layers in ("compute_layers", "other_layers")
     )
     assert len(record.layers["CONVOLUTION HALF"]) == 9
+
+
+def test_options_in_a_manifest_are_plain_and_name_no_place() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        precision: Precision
+        batch: tuple[BatchRange, ...]
+        cache: Path
+        refit: bool
+        limit: float | None
+
+    found = options_as_json(Options(Precision.FP16, (BatchRange(1, 8, 64),), Path("/somewhere/t.cache"), True, None))
+    assert found == {"precision": "fp16", "batch": ["1:8:64"], "cache": "t.cache", "refit": True, "limit": None}
+    assert type(found["precision"]) is str
 
 
 def test_manifests_of_two_builds_differ_in_time_only(small_engine: Path, small_onnx: Path, tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx.inliner
 
@@ -14,6 +14,7 @@ from rc_deploy import __version__, manifest
 from rc_deploy.artefacts import Kind
 from rc_deploy.engine.library import OnPhase, choose, compile_graph, version
 from rc_deploy.engine.readback import Readback, layers_by_type, read_back, require_precision
+from rc_deploy.engine.record import options_as_json, profile_shapes
 from rc_deploy.errors import InputError, OutputError
 from rc_deploy.files import digest, require_file, sha256, write_together
 from rc_deploy.graph import model as onnx_model
@@ -120,11 +121,11 @@ def build(
         checkpoint_sha256=provenance.checkpoint_sha256,
         backend={"name": library.name, "version": version(library)},
         tools=manifest.tools(),
-        options=_options(options),
+        options=options_as_json(options),
         compute_capabilities=compiled.compute_capabilities,
         platform=manifest.this_platform(),
         batch=str(batch),
-        profiles=[_profile(model, batch)],
+        profiles=[profile_shapes(model, batch)],
         precision={"asked": options.precision.value, "found": found.to_json()},
         layers=layers_by_type(compiled),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -133,20 +134,6 @@ def build(
     )
     write_together({typed_path: content, output: compiled.engine, manifest_path: manifest.content(record)})
     return BuildResult(output, typed_path, record, found, compiled.warnings)
-
-
-def _options(options: BuildOptions) -> dict[str, Any]:
-    """Return the options as JSON values; whatever is no plain value of JSON, as the text a user would write."""
-    plain = (str, int, float, bool, type(None), list, tuple)
-    values = {field.name: getattr(options, field.name) for field in fields(options)}
-    return {name: value if isinstance(value, plain) else str(value) for name, value in values.items()}
-
-
-def _profile(model: ModelProto, batch: BatchRange) -> dict[str, list[list[int]]]:
-    """Return each input's smallest, fastest and largest shape."""
-    sizes = (batch.minimum, batch.optimum, batch.maximum)
-    shapes = {value.name: value.type.tensor_type.shape.dim[1:] for value in model.graph.input}
-    return {name: [[size, *(dim.dim_value for dim in dims)] for size in sizes] for name, dims in shapes.items()}
 
 
 def _require_replaceable(typed_onnx: Path, content: bytes, engine: Path) -> None:
