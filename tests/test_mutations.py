@@ -199,12 +199,12 @@ def fault(answer: dict[str, Any], mutation: Mutation, files: dict[str, bytes], p
 
 
 def graph_fault(answer: dict[str, Any], mutation: Mutation, files: dict[str, bytes]) -> str:
-    """Hold a graph that a validation called right against the valid one, on images that it has not seen."""
+    """Hold a graph that a validation called right against the reference, on images that it has not seen."""
     if "tolerance" not in answer:  # nothing was said of what it computes
         return ""
     images = data.normalise(data.load("random:7", spec=SPEC).head(4).images, SPEC)
     logits = []
-    for content in (files[mutation.target], mutation.content):
+    for content in (files["onnx"], mutation.content):
         with OnnxRunner(onnx.load_model_from_string(content), 1, bodies=True) as runner:
             logits.append(runner.run(images))
     error = float(np.abs(logits[0] - logits[1]).max())

@@ -17,6 +17,7 @@ from rc_deploy.errors import InputError, reason
 from rc_deploy.graph.bodies import rc_nodes
 from rc_deploy.graph.bounds import require_bounded, require_finite_calls, require_own_weights
 from rc_deploy.graph.describe import describe
+from rc_deploy.graph.texts import require_texts
 from rc_deploy.schema import OPERATORS
 from rc_deploy.specs import InputSpec, Precision  # noqa: TC001 (`decode` reads the annotations of Provenance)
 
@@ -65,6 +66,7 @@ def load(path: Path) -> ModelProto:
         raise InputError(
             f"The ONNX file {path} is truncated or corrupt: {reason(error)}.", "Export or copy it again."
         ) from None
+    require_texts(model, str(path))
     require_own_weights(model, str(path))
     require_finite_calls(model, str(path))
     check(model, str(path), content)
