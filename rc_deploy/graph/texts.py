@@ -26,9 +26,11 @@ def require_texts(model: ModelProto, name: str) -> None:
 def _texts(message: Message) -> Iterator[tuple[str, Any]]:
     """Yield name and value of every field of text in a message and in those inside it."""
     for field, value in message.ListFields():
-        values = value if field.is_repeated else [value]
-        if field.type == field.TYPE_STRING:
-            yield from ((field.name, text) for text in values)
-        elif field.type == field.TYPE_MESSAGE:
-            for inner in values:
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        values = [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value  # one, or several
+        for inner in values:
+            if field.type == field.TYPE_STRING:
+                yield field.name, inner
+            else:
                 yield from _texts(inner)
