@@ -64,6 +64,11 @@ def lengthened(content: bytes, rng: np.random.Generator) -> bytes:
     return content + rng.bytes(int(rng.integers(1, 100)))
 
 
+def beginnings(content: bytes, rng: np.random.Generator) -> bytes:
+    """Records of an engine's program text that begin and never end: a search for ends could take quadratic time."""
+    return content[:100] + b"tensor={ " * 500_000
+
+
 OF_BYTES: tuple[Bytes, ...] = (flipped, flipped_head, truncated, cut_out, repeated, junk, lengthened)
 ABSURD_SIZES = (0, -1, 2**31, 2**40, 2**62, -(2**63))
 OUTSIDE = ("/etc/passwd", "../../../../../etc/hostname", "weights.bin", "/dev/zero", "/proc/self/mem", "")
@@ -240,8 +245,12 @@ def _endless(target: str, content: bytes, files: dict[str, bytes]) -> Iterator[M
 
 
 def _kinds(target: str, files: dict[str, bytes]) -> Iterator[tuple[str, Bytes]]:
-    changes = {"manifest": [_document] * 8, "engine": []}.get(target, [_graph(change) for change in OF_GRAPHS])
-    names = {"manifest": ["spoiled"] * 8, "engine": []}.get(target, [change.__name__ for change in OF_GRAPHS])
+    changes = {"manifest": [_document] * 8, "engine": [beginnings]}.get(
+        target, [_graph(change) for change in OF_GRAPHS]
+    )
+    names = {"manifest": ["spoiled"] * 8, "engine": ["beginnings"]}.get(
+        target, [change.__name__ for change in OF_GRAPHS]
+    )
     yield from zip(names, changes, strict=True)
     yield from ((make.__name__, make) for make in OF_BYTES)
     for other in files:

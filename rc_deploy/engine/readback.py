@@ -26,7 +26,8 @@ _LAYER_TYPE = {Precision.FP32: "FLOAT", Precision.FP16: "HALF"}
 _ENGINE_TYPE = {Precision.FP32: "float", Precision.FP16: "half"}
 # A compiled engine keeps constants of its own in float32 (scales, literals); real weights outweigh them.
 LEAST_WEIGHT_SHARE = 0.9
-_TENSOR = re.compile(rb"tensor=\{ ([^\n]{0,4000}?) type=(\w+) \}")
+# A record ends before the next begins: else a file of beginnings alone would be searched in quadratic time.
+_TENSOR = re.compile(rb"tensor=\{ ((?:(?!tensor=\{)[^\n]){0,4000}?) type=(\w{1,40}) \}")
 _PAYLOAD = re.compile(rb"const_payload_size=(\d+)")
 
 
