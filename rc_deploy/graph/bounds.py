@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto
 
+from rc_deploy.decode import clean
 from rc_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def require_own_weights(model: ModelProto, name: str) -> None:
     }
     if outside or any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors(model)):
         raise InputError(
-            f"{name} keeps weights in {len(outside)} other files, the first being {min(outside, default='unnamed')!r}.",
+            f"{name} keeps weights in {len(outside)} other files, the first being {clean(min(outside, default='unnamed'))}.",
             f"Put them into one file: python -c \"import onnx; onnx.save(onnx.load('{name}'), 'one.onnx')\"",
         )
 
