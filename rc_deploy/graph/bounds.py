@@ -38,8 +38,9 @@ def require_own_weights(model: ModelProto, name: str) -> None:
         if entry.key == "location"
     }
     if outside or any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors(model)):
+        first = clean(min(outside, default="one without a name"))
         raise InputError(
-            f"{name} keeps weights in {len(outside)} other files, the first being {clean(min(outside, default='unnamed'))}.",
+            f"{name} keeps weights in {len(outside)} other files, the first being {first}.",
             f"Put them into one file: python -c \"import onnx; onnx.save(onnx.load('{name}'), 'one.onnx')\"",
         )
 
