@@ -22,7 +22,7 @@ def compiled(path: Path, source: str) -> Path:
     """Compile a small library to `path`."""
     if COMPILER is None:
         pytest.skip("there is no C++ compiler")
-    command = [COMPILER, "-shared", "-fPIC", "-std=c++17", "-x", "c++", "-", "-o", path]
+    command = [COMPILER, "-shared", "-fPIC", "-std=c++17", "-x", "c++", "-", "-o", str(path)]
     subprocess.run(command, input=source, text=True, check=True, timeout=60)
     return path
 
