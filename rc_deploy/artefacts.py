@@ -48,10 +48,14 @@ class Kind(Enum):
 def kind_of(path: Path) -> Kind:
     """Return the kind of a file; what is neither engine nor checkpoint is taken for ONNX, which has no signature.
 
+    A file with an engine's manifest beside it is that engine, whatever it holds: the manifest says what it must hold.
+
     Raises:
         InputError: the file is missing, empty or unreadable.
     """
     found = recognise(require_file(path, "file"))
+    if found is not Kind.ENGINE and recognise(manifest.path_for(path)) is Kind.MANIFEST:
+        return Kind.ENGINE
     if found in (Kind.ENGINE, Kind.CHECKPOINT):
         return found
     return Kind.CHECKPOINT if path.suffix in (".pt", ".pth", ".safetensors") else Kind.ONNX

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
 from typing import Any
 
-from rc_deploy import machine, native
+from rc_deploy import libraries, machine, native
+from rc_deploy.check import Check
 from rc_deploy.engine.library import LIBRARIES, why_not
+from rc_deploy.errors import InputError
 from rc_deploy.gpu import driver
-from rc_deploy.models import available
+from rc_deploy.models import GROUP
 from rc_deploy.optional import EXTRAS, is_installed
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing that a user may want to do: whether it works here, and if not why and what helps."""
+class Diagnosis:
+    """What works on this machine, the inference libraries that are on it, and its facts."""
 
-    name: str
-    works: bool
-    detail: str
-    remedy: str = ""
+    checks: tuple[Check, ...]
+    libraries: tuple[libraries.Found, ...]
+    machine: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
 
 
 # What a user may want to do, and the packages that it needs.
@@ -32,12 +38,26 @@ STAGES = {
 }
 
 
-def doctor() -> tuple[list[Check], dict[str, Any]]:
-    """Return one check per stage and backend, and the facts of the machine."""
+# Our libraries: what each is for, and what builds it where it is missing.
+PLUGINS = {
+    native.ONNX_RUNTIME_LIBRARY: (
+        "native kernels (ONNX Runtime)",
+        "Have g++, CMake and ONNX Runtime's headers, and install again: plugins/README.md",
+    ),
+    native.TENSORRT_LIBRARY: (
+        "plugins (TensorRT)",
+        "Have g++, CMake, nvcc and TensorRT's headers, and install again: plugins/README.md",
+    ),
+}
+
+
+def doctor() -> Diagnosis:
+    """Return one check per stage, backend and plugin library, every inference library, and the machine's facts."""
     stages = [_stage(name, packages) for name, packages in STAGES.items()]
     backends = [_backend(name) for name in LIBRARIES]
-    checks = [*stages, *backends, _half(backends), _native(), _gpu(), _architectures()]
-    return checks, machine.facts()
+    plugins = [_plugin(name, *words) for name, words in PLUGINS.items()]
+    checks = (*stages, *backends, _half(backends), *plugins, _gpu(), _architectures())
+    return Diagnosis(checks, tuple(libraries.find()), machine.facts())
 
 
 def _stage(name: str, packages: tuple[str, ...]) -> Check:
@@ -65,11 +85,14 @@ def _half(backends: list[Check]) -> Check:
     return Check(converts.name, False, "no backend builds here", "Install one: see the backends.")
 
 
-def _native() -> Check:
-    library = native.onnx_runtime_library()
-    detail = library.name if library else "rc operators run through their bodies"
-    remedy = "" if library else "Have g++, CMake and ONNX Runtime's headers, and install again: plugins/README.md"
-    return Check("native kernels (ONNX Runtime)", library is not None, detail, remedy)
+def _plugin(library: str, name: str, remedy: str) -> Check:
+    try:
+        path = native.library(library)
+    except InputError as error:
+        return Check(name, False, str(error), error.hint)
+    if path is None:
+        return Check(name, False, f"there is no {library}: rc operators run through their bodies", remedy)
+    return Check(name, True, f"{library} {native.built_for(path)}")
 
 
 def _gpu() -> Check:
@@ -80,7 +103,9 @@ def _gpu() -> Check:
 
 
 def _architectures() -> Check:
+    """Return which packages offer networks; the networks themselves would take seconds to import."""
     if not is_installed("torch"):
         return Check("architectures", False, "they need PyTorch", "pip install 'rc-deploy[export]'")
-    names = sorted(available())
-    return Check("architectures", bool(names), ", ".join(names) or "no installed package offers any")
+    names = sorted(entry.name for entry in entry_points(group=GROUP))
+    detail = f"from {', '.join(names)}" if names else "no installed package offers any"
+    return Check("architectures", bool(names), detail)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rc_deploy import checkpoint, manifest, native
 from rc_deploy.artefacts import Kind, kind_of
-from rc_deploy.engine.runner import obstacle, runner_of
+from rc_deploy.check import obstacle
+from rc_deploy.engine.runner import runner_of
 from rc_deploy.files import sha256
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.blocked import fastest

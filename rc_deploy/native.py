@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import rc_deploy
+from rc_deploy import elf
 from rc_deploy.errors import InputError
 
 # A folder to take the libraries from, e.g. a build tree's; empty: use none, and let the bodies run.
 VARIABLE = "RC_DEPLOY_LIBRARIES"
 ONNX_RUNTIME_LIBRARY = "librc_ort.so"
+TENSORRT_LIBRARY = "librc_trt.so"
+# What the libraries' sources have the compiler write into them.
+_BUILT_FOR = re.compile(rb"rc-deploy built this for ([\w. -]+)\0")
+
+
+@dataclass(frozen=True)
+class BuiltFor:
+    """What one of our libraries was built for: a runtime, and GPUs by compute capability; none for the CPU alone."""
+
+    runtime: str
+    device_code: frozenset[elf.DeviceCode]
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        own, ptx = (sorted(code[0] for code in self.device_code if code.ptx is kind) for kind in (False, True))
+        words = [f"for {self.runtime} or later" if self.runtime else "for a runtime that it does not name"]
+        words += [f"code for compute capability {', '.join(sorted(own, key=float))}"] if own else []
+        words += [f"PTX of {', '.join(sorted(ptx, key=float))} for later ones"] if ptx else []
+        return "; ".join(words if self.device_code else [*words, "for the CPU alone"])
+
+
+def built_for(library: Path) -> BuiltFor:
+    """Return what one of our libraries was built for, read from its bytes: it is not loaded."""
+    stated = _BUILT_FOR.search(elf.section(library, ".rodata"))
+    return BuiltFor(
+        stated[1].decode() if stated else "", frozenset(elf.device_code(elf.section(library, ".nv_fatbin")))
+    )
 
 
 def onnx_runtime_library() -> Path | None:

@@ -122,7 +122,7 @@ def manifest() -> dict[str, Any]:
     }
     return {
         "format": "rc-deploy/engine",
-        "format_version": 1,
+        "format_version": 2,
         "engine": {"name": "up.fp16.engine", "sha256": ENGINE},
         "source": {"name": "up.onnx", "sha256": SOURCE},
         "typed_onnx": {"name": "up.fp16.onnx", "sha256": TYPED},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import platform
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnx import TensorProto
 from rc_deploy import manifest
 from rc_deploy.engine import BuildOptions, build, library, readback
 from rc_deploy.engine.contained import compile_graph
+from rc_deploy.engine.record import options_as_json
 from rc_deploy.engine.settings import Settings
 from rc_deploy.errors import BuildError, InputError, MissingDependencyError, OutputError, UnsupportedError
 from rc_deploy.export import ExportOptions, export
@@ -80,6 +82,38 @@ def test_manifest_names_everything(small_engine: Path, small_onnx: Path, small_c
     assert {"8.0", "8.6", "8.9", "12.0"} <= set(record.compute_capabilities)
     assert record.batch == "1:8:64"
     assert record.precision["asked"] == "fp16"
+    assert record.platform == manifest.this_platform()
+    assert record.tools["onnx"] == onnx.__version__
+    assert record.tools["python"] == platform.python_version()
+    assert record.options == {"precision": "fp16", "backend": "tensorrt-rtx", "batch": None} | record.options
+    assert record.profiles == [{"input": [[1, 3, 16, 16], [8, 3, 16, 16], [64, 3, 16, 16]]}]
+    found = record.precision["found"]
+    assert sum(map(len, record.layers.values())) == sum(
+        sum(found[layers].values()) for layers in ("compute_layers", "other_layers")
+    )
+    assert len(record.layers["CONVOLUTION HALF"]) == 9
+
+
+def test_options_in_a_manifest_are_plain_and_name_no_place() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        precision: Precision
+        batch: tuple[BatchRange, ...]
+        cache: Path
+        refit: bool
+        limit: float | None
+
+    found = options_as_json(Options(Precision.FP16, (BatchRange(1, 8, 64),), Path("/somewhere/t.cache"), True, None))
+    assert found == {"precision": "fp16", "batch": ["1:8:64"], "cache": "t.cache", "refit": True, "limit": None}
+    assert type(found["precision"]) is str
+
+
+def test_manifests_of_two_builds_differ_in_time_only(small_engine: Path, small_onnx: Path, tmp_path: Path) -> None:
+    """And in the engine's SHA-256: TensorRT-RTX writes measured times into an engine."""
+    build(small_onnx, tmp_path / small_engine.name, FP16)
+    first, second = (vars(manifest.read(engine)) for engine in (small_engine, tmp_path / small_engine.name))
+    differing = {key for key in first if first[key] != second[key]}
+    assert differing <= {"created", "seconds", "engine", "proven"}
 
 
 def test_same_input_gives_the_same_typed_onnx(small_onnx: Path, small_engine: Path, tmp_path: Path) -> None:

@@ -63,7 +63,19 @@ def test_help_loads_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert "LOADED []" in result.stdout
-    for command in ("train", "plot", "results", "export", "build", "validate", "bench", "report", "inspect", "doctor"):
+    for command in (
+        "train",
+        "plot",
+        "results",
+        "export",
+        "build",
+        "validate",
+        "bench",
+        "report",
+        "inspect",
+        "check",
+        "doctor",
+    ):
         assert f"  {command}  " in result.stdout
 
 
@@ -144,6 +156,7 @@ def test_every_command_speaks_json(
         ("bench", small_onnx, "--batch", "1", "--seconds", "0.1"),
         ("inspect", small_checkpoint),
         ("inspect", small_engine),
+        ("inspect", small_onnx),
         ("report", tmp_path / "m.engine.json", "-o", tmp_path / "r.html"),
         ("doctor",),
     ):
@@ -155,7 +168,7 @@ def test_every_command_speaks_json(
 def test_every_command_has_json() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     plots = commands.pop("plot").commands
-    toolkit = {"export", "build", "validate", "bench", "report", "inspect", "download", "doctor"}
+    toolkit = {"export", "build", "validate", "bench", "report", "inspect", "check", "download", "doctor"}
     assert toolkit | {"train", "results"} == set(commands)
     assert {"curves", "responses"} == set(plots)
     for name, command in (commands | plots).items():
@@ -297,7 +310,7 @@ def test_networks_that_differ_are_told_apart_shortly(small_checkpoint: Path, sma
 def test_doctor_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rc_deploy.doctor.driver", lambda: Driver("13.0", (Gpu("RTX 4090", "8.9"),)))
     monkeypatch.setattr("rc_deploy.doctor.why_not", lambda _: "it is not installed")
-    checks = {check.name: check for check in diagnose()[0]}
+    checks = {check.name: check for check in diagnose().checks}
     assert not checks["run engines on a GPU"].works
     assert "this version does not run engines yet" in checks["run engines on a GPU"].detail
     assert "RTX 4090" in checks["run engines on a GPU"].detail

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rc_deploy import gpu, loading, manifest
+from rc_deploy import gpu, loading
 from rc_deploy.engine import runner
 from rc_deploy.engine.device import Device
 from rc_deploy.engine.library import LIBRARIES
@@ -54,30 +53,9 @@ def test_parts_hold_every_image_once_and_fit(rng: np.random.Generator) -> None:
             assert profile.minimum <= part.size <= profile.maximum
 
 
-@pytest.fixture
-def record(small_engine: Path) -> manifest.Manifest:
-    """The small engine's manifest."""
-    return manifest.read(small_engine)
-
-
-def on_machine(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, pycuda: bool = True) -> None:
+def on_machine(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu) -> None:
     monkeypatch.setattr(gpu, "driver", lambda: Driver("13.0", gpus, "" if gpus else "the NVIDIA driver finds no GPU"))
-    monkeypatch.setattr(runner, "is_installed", lambda name: pycuda or name != "pycuda")
-
-
-def test_obstacles_in_words(record: manifest.Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_machine(monkeypatch)
-    assert runner.obstacle(record) == "the NVIDIA driver finds no GPU"
-    on_machine(monkeypatch, Gpu("H200", "9.0"))
-    assert "built for compute capability 8.0" in runner.obstacle(record)
-    assert "the H200 has 9.0" in runner.obstacle(record)
-    on_machine(monkeypatch, Gpu("RTX 4090", "8.9"), pycuda=False)
-    assert runner.obstacle(record) == "the Python package pycuda is not installed"
-    on_machine(monkeypatch, Gpu("RTX 4090", "8.9"))
-    assert runner.obstacle(record) == ""
-    other = replace(record, backend={"name": "tensorrt-rtx", "version": "1.4.0"})
-    assert "built by TensorRT-RTX 1.4.0, and" in runner.obstacle(other)
-    assert "no library 'other'" in runner.obstacle(replace(record, backend={"name": "other", "version": "1"}))
+    monkeypatch.setattr("rc_deploy.check.is_installed", lambda _: True)
 
 
 def test_loading_takes_the_engine_where_it_runs(small_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,20 +68,7 @@ def test_loading_takes_the_engine_where_it_runs(small_engine: Path, monkeypatch:
     on_machine(monkeypatch, Gpu("H200", "9.0"))
     found = loading.load(small_engine)
     assert not isinstance(found.runner, EngineRunner)
-    assert "NOT run: it was built for compute capability" in found.note
-
-
-def test_plugin_library_must_be_the_one(
-    record: manifest.Manifest, small_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    needing = replace(record, plugins=[{"name": "librc_trt.so", "sha256": "0" * 64}])
-    monkeypatch.setenv("RC_DEPLOY_LIBRARIES", "")
-    with pytest.raises(UnsupportedError, match="needs the plugin library librc_trt.so.*not there"):
-        runner.runner_of(needing, small_engine)
-    (tmp_path / "librc_trt.so").write_bytes(b"another")
-    monkeypatch.setenv("RC_DEPLOY_LIBRARIES", str(tmp_path))
-    with pytest.raises(UnsupportedError, match="is another"):
-        runner.runner_of(needing, small_engine)
+    assert "NOT run: GPU: built for compute capability" in found.note
 
 
 @pytest.mark.skipif(bool(gpu.driver().gpus), reason="says what is said without a GPU")

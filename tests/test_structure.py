@@ -14,11 +14,11 @@ LONGEST = 400
 # Layers from the bottom up (docs/architecture.md): a module imports from its own layer or from those before it.
 LAYERS = [
     {"errors", "schema", "__init__"},
-    {"decode", "optional", "files", "specs", "gpu", "native"},
+    {"decode", "elf", "optional", "files", "libraries", "specs", "gpu", "native"},
     {"artefacts", "compare", "manifest", "models", "outputs", "tolerances", "weights"},
     {"checkpoint", "condition", "data", "nn", "runners"},
     {"graph", "machine"},
-    {"engine", "export", "loading"},
+    {"check", "engine", "export", "loading"},
     {"bench", "doctor", "inspection", "report", "validate"},
     {"cli", "__main__"},
 ]

@@ -8,6 +8,11 @@
 namespace rc {
 namespace {
 
+#define RC_TEXT_OF(number) #number
+#define RC_TEXT(macro) RC_TEXT_OF(macro)
+// For `rc-deploy doctor`, which reads libraries as files and loads none.
+[[gnu::used]] constexpr char kBuiltFor[] = "rc-deploy built this for ONNX Runtime 1." RC_TEXT(ORT_API_VERSION);
+
 constexpr Provider kProviders[] = {
     {"CPUExecutionProvider", &Operator::compute_on_cpu, true},
     {"CUDAExecutionProvider", &Operator::compute_on_cuda, false},

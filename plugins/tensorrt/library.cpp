@@ -20,6 +20,12 @@
 namespace rc::trt {
 namespace {
 
+#define RC_TEXT_OF(number) #number
+#define RC_TEXT(macro) RC_TEXT_OF(macro)
+// For `rc-deploy doctor`, which reads libraries as files and loads none.
+[[gnu::used]] constexpr char kBuiltFor[] =
+    "rc-deploy built this for TensorRT " RC_TEXT(NV_TENSORRT_MAJOR) "." RC_TEXT(NV_TENSORRT_MINOR);
+
 class Library {
  public:
   Library() noexcept : registry_(loaded_registry()) {

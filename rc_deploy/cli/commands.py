@@ -249,6 +249,22 @@ def inspect(
     show.inspected(run(artefact), json)
 
 
+def check(
+    engine: Annotated[Path, typer.Argument(help="Engine, with its manifest beside it.")],
+    json: Json = None,
+) -> None:
+    """Say whether this machine can run an engine, without loading it; exit code 6 if it cannot."""
+    from rc_deploy.check import check as run
+    from rc_deploy.check import require_all
+    from rc_deploy.cli import show
+    from rc_deploy.outputs import require_json
+
+    require_json(json, [engine])
+    outcome = run(engine)
+    show.checked(outcome, json)
+    require_all(outcome)
+
+
 def download(
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="cifar10, cifar100 or svhn.")],
     data_folder: DataFolder = None,
@@ -286,7 +302,7 @@ def doctor(json: Json = None) -> None:
     from rc_deploy.outputs import require_json
 
     require_json(json, [])
-    show.diagnosed(*run(), json)
+    show.diagnosed(run(), json)
 
 
-ALL: tuple[Callable[..., None], ...] = (export, build, validate, bench, report, inspect, download, doctor)
+ALL: tuple[Callable[..., None], ...] = (export, build, validate, bench, report, inspect, check, download, doctor)

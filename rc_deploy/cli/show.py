@@ -16,12 +16,13 @@ from rich.text import Text
 from rc_deploy.files import json_text, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.progress import TaskID
 
     from rc_deploy.bench import Bench
-    from rc_deploy.doctor import Check
+    from rc_deploy.check import Check, EngineCheck
+    from rc_deploy.doctor import Diagnosis
     from rc_deploy.engine import BuildResult
     from rc_deploy.engine.settings import OnPhase, OnProgress
     from rc_deploy.engine.settings import Progress as Phase
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # Names of classes and the like: so many are shown, --json has them all.
 MOST_ITEMS = 12
+# Layers are many: so many are shown.
+MOST_ROWS = 40
 
 
 @contextmanager
@@ -190,11 +193,23 @@ def reported(summary: Summary, output: Path, sha256: str, json_to: str | None) -
 
 def inspected(found: Inspection, json_to: str | None) -> None:
     """Show what a file holds."""
-    if _as_json({"verdict": found.verdict, **found.details}, json_to):
+    if _as_json({"verdict": found.verdict, **found.details, "layers": found.layers}, json_to):
         return
     _out().print(Text(found.verdict, style="bold"))
     for section, content in found.details.items():
         _facts(section, {key: _plain(value) for key, value in content.items()})
+    if found.layers:
+        _out().print(_rows("layers", found.layers[:MOST_ROWS]))
+    if (more := len(found.layers) - MOST_ROWS) > 0:
+        _out().print(f"and {more:,} more layers: --json - shows all")
+
+
+def checked(outcome: EngineCheck, json_to: str | None) -> None:
+    """Show whether an engine can run here."""
+    if _as_json(outcome.to_json(), json_to):
+        return
+    verdict = "can run here" if outcome.runnable else "cannot run here"
+    _out().print(_checks(f"{outcome.engine} {verdict}", outcome.checks))
 
 
 def downloaded(dataset: str, folder: Path, written: list[Path], json_to: str | None) -> None:
@@ -205,18 +220,34 @@ def downloaded(dataset: str, folder: Path, written: list[Path], json_to: str | N
     _facts(f"{dataset} is in {folder}", {"files": news})
 
 
-def diagnosed(checks: list[Check], facts: dict[str, Any], json_to: str | None) -> None:
-    """Show what works on this machine."""
-    if _as_json({"checks": [asdict(check) for check in checks], "machine": facts}, json_to):
+def diagnosed(found: Diagnosis, json_to: str | None) -> None:
+    """Show what works on this machine, and which libraries are on it."""
+    if _as_json(found.to_json(), json_to):
         return
-    table = Table(title="What works here", title_justify="left")
+    _out().print(_checks("What works here", found.checks))
+    if found.libraries:
+        _out().print(_rows("Libraries", [vars(library) for library in found.libraries]))
+    _facts("This machine", {key: _plain(value) for key, value in found.machine.items()})
+
+
+def _checks(title: str, checks: Sequence[Check]) -> Table:
+    table = Table(title=title, title_justify="left")
     for name in ("", "works", "with, or why not", "remedy"):
         table.add_column(name, overflow="fold")
     for check in checks:
         verdict = Text("yes", style="green") if check.works else Text("no", style="yellow")
-        table.add_row(check.name, verdict, check.detail, check.remedy)
-    _out().print(table)
-    _facts("This machine", {key: _plain(value) for key, value in facts.items()})
+        table.add_row(check.name, verdict, Text(check.detail), Text(check.remedy))
+    return table
+
+
+def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of records, a column for each of their keys."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for key in rows[0]:
+        table.add_column(key.replace("_", " "), overflow="fold", header_style="dim")
+    for row in rows:
+        table.add_row(*(Text(_plain(value)) for value in row.values()))
+    return table
 
 
 def _as_json(document: dict[str, Any], target: str | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from rc_deploy.engine.choice import compile_chosen
 from rc_deploy.engine.compilation import Compilation
 from rc_deploy.engine.library import FEATURES, choose, require_features, targets, version
 from rc_deploy.engine.plugins import Plugins
-from rc_deploy.engine.readback import Readback, read_back, require_precision
+from rc_deploy.engine.readback import Readback, layers_by_type, read_back, require_precision
+from rc_deploy.engine.record import options_as_json, profile_shapes
 from rc_deploy.engine.settings import OnPhase, OnProgress, Settings
 from rc_deploy.errors import InputError, OutputError
 from rc_deploy.files import digest, sha256, write_together
@@ -151,13 +152,18 @@ def build(
         typed_onnx=FileRecord(typed_path.name, digest(content)),
         checkpoint_sha256=provenance.checkpoint_sha256,
         backend={"name": library.name, "version": version(library)},
+        tools=manifest.tools(),
+        options=options_as_json(options),
         compute_capabilities=compiled.compute_capabilities,
+        platform=manifest.this_platform(),
         batch=",".join(map(str, profiles)),
+        profiles=[profile_shapes(model, batch) for batch in profiles],
         precision={"asked": options.precision.value, "found": found.to_json()},
+        layers=layers_by_type(compiled),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rc_deploy=__version__,
         seconds=round(compiled.seconds, 3),
-        plugins=[asdict(FileRecord.of(plugin_library))] if plugin_library and chosen.plugins else [],
+        plugins=[FileRecord.of(plugin_library)] if plugin_library and chosen.plugins else [],
         rc_nodes=chosen.to_json(),
     )
     write_together({typed_path: content, output: compiled.engine, manifest_path: manifest.content(record)})

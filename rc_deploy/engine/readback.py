@@ -18,7 +18,7 @@ from rc_deploy.errors import BuildError
 from rc_deploy.specs import Precision
 
 if TYPE_CHECKING:
-    from rc_deploy.engine.library import Compiled
+    from rc_deploy.engine.settings import Compiled
 
 # Layers that do the arithmetic; the others move, convert or combine tensors, or compute RC in float32 by contract.
 COMPUTE_LAYERS = {"CONVOLUTION", "MATRIX_MULTIPLY", "DECONVOLUTION"}
@@ -26,7 +26,8 @@ _LAYER_TYPE = {Precision.FP32: "FLOAT", Precision.FP16: "HALF"}
 _ENGINE_TYPE = {Precision.FP32: "float", Precision.FP16: "half"}
 # A compiled engine keeps constants of its own in float32 (scales, literals); real weights outweigh them.
 LEAST_WEIGHT_SHARE = 0.9
-_TENSOR = re.compile(rb"tensor=\{ ([^\n]{0,4000}?) type=(\w+) \}")
+# A record ends before the next begins: else a file of beginnings alone would be searched in quadratic time.
+_TENSOR = re.compile(rb"tensor=\{ ((?:(?!tensor=\{)[^\n]){0,4000}?) type=(\w{1,40}) \}")
 _PAYLOAD = re.compile(rb"const_payload_size=(\d+)")
 
 
@@ -66,6 +67,14 @@ def read_back(compiled: Compiled) -> Readback:
         (compute if kind in COMPUTE_LAYERS else other)[dtype] += 1
     tensors, weights = program_types(compiled.engine)
     return Readback(dict(compute), dict(other), tensors, weights)
+
+
+def layers_by_type(compiled: Compiled) -> dict[str, list[str]]:
+    """Return the names of the library's layers by "KIND TYPE", e.g. {"CONVOLUTION HALF": ["3:conv_1"]}."""
+    found: dict[str, list[str]] = {}
+    for name, (kind, dtype) in compiled.layer_types.items():
+        found.setdefault(f"{kind} {dtype}", []).append(name)
+    return found
 
 
 def program_types(engine: bytes) -> tuple[dict[str, int], dict[str, int]]:

@@ -16,9 +16,9 @@ from rc_deploy.engine.messages import translate
 from rc_deploy.engine.parts import parts
 from rc_deploy.engine.refusal import Failure, Phase
 from rc_deploy.engine.registry import load_plugins
-from rc_deploy.errors import InputError, UnsupportedError
-from rc_deploy.files import sha256, write_bytes
-from rc_deploy.optional import is_installed, require
+from rc_deploy.errors import InputError
+from rc_deploy.files import write_bytes
+from rc_deploy.optional import require
 from rc_deploy.specs import BatchRange
 
 if TYPE_CHECKING:
@@ -31,28 +31,6 @@ if TYPE_CHECKING:
     from rc_deploy.engine.parts import Part
     from rc_deploy.errors import RcDeployError
     from rc_deploy.manifest import Manifest
-
-
-def obstacle(record: Manifest) -> str:
-    """Return why this machine cannot run the engine of a manifest, in words; empty where nothing is known against it.
-
-    Reads no engine and asks no library: the driver, the installed packages and the manifest say enough.
-    """
-    library = LIBRARIES.get(record.backend["name"])
-    if library is None:
-        return f"this version of rc-deploy knows no library '{record.backend['name']}'"
-    if problem := gpu.driver().problem:
-        return problem
-    missing = [name for name in (library.module, "pycuda") if not is_installed(name)]
-    if missing:
-        return f"the Python package {missing[0]} is not installed"
-    if (found := version(library)) != (built := record.backend["version"]):
-        return f"it was built by {library.title} {built}, and {found} is installed"
-    own = gpu.driver().gpus[0]
-    if own.compute_capability not in record.compute_capabilities:
-        built_for = ", ".join(record.compute_capabilities)
-        return f"it was built for compute capability {built_for}, and the {own.name} has {own.compute_capability}"
-    return ""
 
 
 def load_engine(library: Library, content: bytes, plugin_library: Path | None = None) -> Any:
@@ -242,23 +220,6 @@ class EngineRunner:
 
 
 def runner_of(record: Manifest, engine: Path) -> EngineRunner:
-    """Return what runs an engine on this machine, of which `obstacle` knows nothing against it.
-
-    Raises:
-        UnsupportedError: a plugin library that it needs is not here, or another one is.
-    """
-    library = LIBRARIES[record.backend["name"]]
-    return EngineRunner(engine.read_bytes(), library, _plugin_library(record))
-
-
-def _plugin_library(record: Manifest) -> Path | None:
-    for needed in record.plugins:
-        path = native.library(needed["name"])
-        if path is None or sha256(path) != needed["sha256"]:
-            found = f"{path} is another" if path else "it is not there"
-            raise UnsupportedError(
-                f"The engine needs the plugin library {needed['name']} that it was built with, and {found}.",
-                f"Set {native.VARIABLE} to the folder that holds it, or build the engine again.",
-            )
-        return path
-    return None
+    """Return what runs an engine on this machine, of which `check.obstacle` knows nothing against it."""
+    paths = [native.library(needed.name) for needed in record.plugins]
+    return EngineRunner(engine.read_bytes(), LIBRARIES[record.backend["name"]], paths[0] if paths else None)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from rc_deploy import __version__
 from rc_deploy.errors import UnsupportedError
 from rc_deploy.graph import bodies
 from rc_deploy.schema import DOMAIN, GCLU, PLUGIN_ATTRIBUTES, RESPONSE_CALIBRATION, VERSION
@@ -74,7 +73,6 @@ def onnx_from_module(
         raise UnsupportedError("PyTorch exported nothing.", "Use a PyTorch release that rc-deploy supports.")
     model: ModelProto = program.model_proto
     model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version = "rc-deploy", __version__
     _name_modules(model)
     bodies.attach_bodies(model)
     return model

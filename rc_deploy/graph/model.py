@@ -15,6 +15,9 @@ from rc_deploy.artefacts import Kind, kind_of
 from rc_deploy.decode import FormError, decode, parse
 from rc_deploy.errors import InputError, reason
 from rc_deploy.graph.bodies import rc_nodes
+from rc_deploy.graph.bounds import require_bounded, require_finite_calls, require_own_weights
+from rc_deploy.graph.describe import describe
+from rc_deploy.graph.texts import require_texts
 from rc_deploy.schema import OPERATORS
 from rc_deploy.specs import InputSpec, Precision  # noqa: TC001 (`decode` reads the annotations of Provenance)
 
@@ -68,25 +71,11 @@ def read(path: Path) -> tuple[ModelProto, bytes]:
         raise InputError(
             f"The ONNX file {path} is truncated or corrupt: {reason(error)}.", "Export or copy it again."
         ) from None
-    _require_own_weights(model, path)
+    require_texts(model, str(path))
+    require_own_weights(model, str(path))
+    require_finite_calls(model, str(path))
     check(model, str(path), content)
     return model, content
-
-
-def _require_own_weights(model: ModelProto, path: Path) -> None:
-    """Refuse weights in a second file: the SHA-256 by which artefacts are known would not cover them."""
-    outside = {
-        entry.value
-        for tensor in model.graph.initializer
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    if outside:
-        raise InputError(
-            f"{path} keeps weights in {len(outside)} other files, the first being {min(outside)}.",
-            f"Put them into one file: python -c \"import onnx; onnx.save(onnx.load('{path}'), 'one.onnx')\"",
-        )
 
 
 def require_classifier(model: ModelProto, spec: InputSpec, name: str) -> None:
@@ -98,7 +87,7 @@ def require_classifier(model: ModelProto, spec: InputSpec, name: str) -> None:
         name: of the model, for the message.
 
     Raises:
-        InputError: the graph has other in- or outputs.
+        InputError: the graph has other in- or outputs, or asks for work or memory without bound.
     """
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initializers]
@@ -111,6 +100,7 @@ def require_classifier(model: ModelProto, spec: InputSpec, name: str) -> None:
             f"image {spec.shape} and {len(spec.classes)} float32 logits.",
             "Export the network with `rc-deploy export`.",
         )
+    require_bounded(model, name)
 
 
 def _signature(value: ValueInfoProto) -> tuple[str | int, ...]:
@@ -152,10 +142,11 @@ def check(model: ModelProto, name: str, serialised: bytes | None = None) -> None
 
 
 def set_provenance(model: ModelProto, provenance: Provenance) -> None:
-    """Write `provenance` into the model's metadata, in place of any that is there."""
+    """Write `provenance` into the model's metadata, in place of any that is there, and in words for viewers."""
     document = {**vars(provenance), "input": provenance.input.to_json()}
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key != _KEY}
     onnx.helper.set_model_props(model, {**kept, _KEY: json.dumps(document, sort_keys=True)})
+    describe(model, provenance)
 
 
 def provenance(model: ModelProto, name: str) -> Provenance:

@@ -212,5 +212,5 @@ class Build:
     created: str
     rc_deploy: str
     seconds: float
-    plugins: tuple[dict[str, str], ...] = ()
+    plugins: tuple[FileRecord, ...] = ()
     proven: Proven = Proven()

@@ -132,7 +132,7 @@ def _build(build: Build) -> dict[str, Any]:
         "files": [
             *((label, file.name, file.sha256) for label, file in files),
             ("Checkpoint", "", build.checkpoint_sha256),
-            *(("Plugin", plugin.get("name", ""), plugin.get("sha256", "")) for plugin in build.plugins),
+            *(("Plugin", plugin.name, plugin.sha256) for plugin in build.plugins),
         ],
     }
 
@@ -143,7 +143,7 @@ def _built(build: Build) -> Iterator[tuple[str, str]]:
     yield "Runs on", f"compute capability {', '.join(build.compute_capabilities) or 'not known'}"
     yield "Batch sizes", _batches(build.batch)
     yield "Built", f"{moment(build.created)} by rc-deploy {build.rc_deploy}, in {seconds(build.seconds)}"
-    yield "Plugins needed", ", ".join(plugin.get("name", "without a name") for plugin in build.plugins) or "none"
+    yield "Plugins needed", ", ".join(plugin.name for plugin in build.plugins) or "none"
     if (proof := build.proven.validation) is not None:
         outcome = f"{'pass' if proof.passed else 'FAIL'}: {count(proof.images, 'image')} of {proof.data}"
         agreement = f"largest logit error {number(proof.max_error)}, {percent(proof.agreement)} same class"

@@ -15,11 +15,12 @@ import pytest
 from conftest import SPEC, plant_in_bodies, randomised
 from native_build import built_with_cuda
 from rc_deploy import checkpoint, loading, manifest, models
+from rc_deploy.check import obstacle
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.engine import BuildOptions, build
 from rc_deploy.engine.library import LIBRARIES, why_not
 from rc_deploy.engine.plugins import Plugins
-from rc_deploy.engine.runner import EngineRunner, obstacle
+from rc_deploy.engine.runner import EngineRunner
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.export import export
 from rc_deploy.graph import model as onnx_model
@@ -64,7 +65,7 @@ def engine_of(network: Path, backend: str, plugins: Plugins, precision: Precisio
         with pytest.MonkeyPatch.context() as patch:
             if plugins is not Plugins.OFF:
                 patch.setenv("RC_DEPLOY_LIBRARIES", str(built_with_cuda("librc_trt.so").parent))
-            build(network.with_suffix(".onnx"), path, BuildOptions(precision, backend, BATCH, plugins))
+            build(network.with_suffix(".onnx"), path, BuildOptions(precision, backend, plugins, (BATCH,)))
     if problem := obstacle(manifest.read(path)):
         pytest.skip(f"this machine does not run the engine: {problem}")
     return path
