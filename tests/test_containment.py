@@ -168,6 +168,7 @@ def test_ctrl_c_in_mid_build_leaves_earlier_files_alone(what: str, small_onnx: P
         text=True,
         timeout=120,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job would ignore it
     )  # fmt: skip
     assert result.returncode == 130, result.stderr
     assert "Interrupted" in result.stderr
