@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -140,7 +141,7 @@ def test_targets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", FEATURES)
 def test_what_tensorrt_rtx_cannot_do_is_refused(name: str, small_onnx: Path, tmp_path: Path) -> None:
-    values: dict[str, object] = {"timing_cache": tmp_path / "cache", "compute_capabilities": ("8.6",)}
+    values: dict[str, Any] = {"timing_cache": tmp_path / "cache", "compute_capabilities": ("8.6",)}
     options = replace(FP16, **{name: values.get(name, True)})
     if name == "compute_capabilities":
         assert build(small_onnx, tmp_path / "m.engine", options).manifest.compute_capabilities == ["8.6"]

@@ -69,7 +69,8 @@ def in_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
 
 
 def flat(path: Path) -> bytes:
-    return onnx.inliner.inline_local_functions(onnx.load(path)).SerializeToString()
+    content: bytes = onnx.inliner.inline_local_functions(onnx.load(path)).SerializeToString()
+    return content
 
 
 def test_an_abort_of_the_parser_is_an_error_in_words(

@@ -79,7 +79,8 @@ def touched(source: str) -> Iterator[tuple[str, int]]:
     names that are given, by assignment, loop or comprehension, a value that comes from such a name.
     """
     tree = ast.parse(source)
-    for scope in [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)] or [tree]:
+    scopes: list[ast.AST] = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    for scope in scopes or [tree]:
         arguments = [node for node in ast.walk(scope) if isinstance(node, ast.arg) and node.annotation]
         names = ROOTS | {node.arg for node in arguments if _is_a_librarys(node.annotation)}
         while (more := names | _given(scope, names)) != names:

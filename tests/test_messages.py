@@ -125,7 +125,7 @@ def test_profile_mismatch(batch: tuple[int, int, int], monkeypatch: pytest.Monke
     right = compiler._profile
 
     def wrong(lib: Any, builder: Any, network: Any, _: BatchRange) -> Any:
-        profile = right(lib, builder, network, BatchRange(1, 1, 1))
+        profile: Any = right(lib, builder, network, BatchRange(1, 1, 1))
         profile.set_shape("x", *((size, 4 if batch[0] == 4 else 5) for size in batch))
         return profile
 

@@ -163,7 +163,7 @@ def test_cuda_graph_and_runtime_cache_change_nothing(
 def test_engine_proves_its_plugins(way: object, precision: Precision, runnable: Case) -> None:
     record = manifest.read(runnable.engine)
     assert record.rc_nodes["plugins"] > 0
-    assert [item["name"] for item in record.plugins] == ["librc_trt.so"]
+    assert [item.name for item in record.plugins] == ["librc_trt.so"]
     with loading.load(runnable.engine).runner as runner:
         assert isinstance(runner, EngineRunner)
         kinds = [layer["LayerType"] for layer in json.loads(runner.layer_information())["Layers"]]
