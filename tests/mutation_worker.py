@@ -26,14 +26,6 @@ MEMORY = 8 * 2**30
 FITTING = gpu.Driver("13.0", (gpu.Gpu("RTX 4090", "8.9"),))
 
 
-class ReachedLibraryError(Exception):
-    """A build got as far as the library's parser."""
-
-
-def _unreached(*_: object) -> None:
-    raise ReachedLibraryError
-
-
 def _check(path: Path, reference: Path) -> dict[str, Any]:
     outcome = check.check(path)
     return {"right": outcome.runnable, "reasons": [item.detail for item in outcome.checks if not item.works]}
@@ -53,20 +45,11 @@ def _build(path: Path, reference: Path) -> dict[str, Any]:
     return {"built": str(build(path, path.with_name("built.engine"), options).engine)}
 
 
-def _build_without_library(path: Path, reference: Path) -> dict[str, Any]:
-    with mock.patch("rc_deploy.engine.builder.compile_graph", _unreached):
-        try:
-            return _build(path, reference)
-        except ReachedLibraryError:
-            return {"built": None}
-
-
 COMMANDS = {
     "check": _check,
     "inspect": _inspect,
     "validate": _validate,
     "build": _build,
-    "build without library": _build_without_library,
 }
 
 
