@@ -27,7 +27,10 @@ FITTING = gpu.Driver("13.0", (gpu.Gpu("RTX 4090", "8.9"),))
 
 
 def _check(path: Path, reference: Path) -> dict[str, Any]:
-    outcome = check.check(path)
+    """On a machine that fits; elsewhere `validate` runs an engine's typed ONNX."""
+    fitting = mock.patch("rc_deploy.gpu.driver", return_value=FITTING)
+    with fitting, mock.patch("rc_deploy.check.is_installed", return_value=True):
+        outcome = check.check(path)
     return {"right": outcome.runnable, "reasons": [item.detail for item in outcome.checks if not item.works]}
 
 
@@ -68,12 +71,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    with mock.patch("rc_deploy.gpu.driver", return_value=FITTING):
-        for line in sys.stdin:
-            call = json.loads(line)
-            found = answer(call["command"], Path(call["path"]), Path(call["reference"]))
-            answers.write(json.dumps(found) + "\n")
-            answers.flush()
+    for line in sys.stdin:
+        call = json.loads(line)
+        found = answer(call["command"], Path(call["path"]), Path(call["reference"]))
+        answers.write(json.dumps(found) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def test_options_in_a_manifest_are_plain_and_name_no_place() -> None:
 
 
 def test_manifests_of_two_builds_differ_in_time_only(small_engine: Path, small_onnx: Path, tmp_path: Path) -> None:
-    """And in the engine's SHA-256: TensorRT-RTX writes measured times into an engine."""
+    """And in the engine's SHA-256: TensorRT-RTX numbers tensors of its own in another order each time."""
     build(small_onnx, tmp_path / small_engine.name, FP16)
     first, second = (vars(manifest.read(engine)) for engine in (small_engine, tmp_path / small_engine.name))
     differing = {key for key in first if first[key] != second[key]}

@@ -17,8 +17,20 @@ import onnx
 import pytest
 
 from conftest import SPEC
-from mutations import Mutation, mutations
+from mutations import (
+    Mutation,
+    cut_out,
+    flipped,
+    flipped_head,
+    junk,
+    lengthened,
+    mutations,
+    repeated,
+    truncated,
+)
 from rc_deploy import data, manifest
+from rc_deploy.engine import timing_cache
+from rc_deploy.engine.timing_cache import Key
 from rc_deploy.errors import exit_codes
 from rc_deploy.files import digest, sha256
 from rc_deploy.runners import OnnxRunner
@@ -215,3 +227,17 @@ def manifest_fault(answer: dict[str, Any], mutation: Mutation, files: dict[str, 
         return ""
     same = all(record[key] == good[key] for key in ("backend", "platform", "plugins", "format_version"))
     return "" if same and "8.9" in record["compute_capabilities"] else f"called right: {mutation.content[:300]!r}"
+
+
+def test_mutated_timing_caches(rng: np.random.Generator, tmp_path: Path) -> None:
+    """Only TensorRT keeps one, whose reader trusts it: nothing but what was measured may reach it."""
+    path, key = tmp_path / "cache", Key("tensorrt", "11.1.0", "H200, compute capability 9.0")
+    measured = rng.bytes(2000)
+    timing_cache.write(path, key, measured)
+    content = path.read_bytes()
+    for mutate in (flipped, flipped_head, truncated, cut_out, repeated, junk, lengthened):
+        for _ in range(30):
+            path.write_bytes(mutate(content, rng))
+            found, problem = timing_cache.read(path, key)
+            assert found == b"" or path.read_bytes() == content, mutate
+            assert problem or path.stat().st_size == 0 or path.read_bytes() == content, mutate
