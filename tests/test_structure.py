@@ -15,10 +15,10 @@ LONGEST = 400
 LAYERS = [
     {"errors", "schema", "__init__"},
     {"decode", "optional", "files", "specs", "gpu", "native"},
-    {"artefacts", "compare", "manifest", "models", "outputs", "tolerances"},
+    {"artefacts", "compare", "manifest", "models", "outputs", "ranges", "tolerances"},
     {"checkpoint", "condition", "data", "nn", "runners"},
     {"graph", "machine"},
-    {"engine", "export", "loading"},
+    {"assignment", "calibration", "engine", "export", "loading", "parts", "sensitivity"},
     {"bench", "doctor", "inspection", "report", "validate"},
     {"cli", "__main__"},
 ]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx.inliner
 
 from rc_deploy import __version__, manifest
 from rc_deploy.artefacts import Kind
-from rc_deploy.engine.library import OnPhase, choose, compile_graph, version
+from rc_deploy.assignment import Assigned, PrecisionOptions, assign
+from rc_deploy.engine.library import OLDEST_TARGET, OnPhase, choose, compile_graph, version
 from rc_deploy.engine.readback import Readback, read_back, require_precision
 from rc_deploy.errors import InputError, OutputError
 from rc_deploy.files import digest, require_file, sha256, write_together
 from rc_deploy.graph import model as onnx_model
-from rc_deploy.graph.precision import typed
+from rc_deploy.graph.plan import planned
 from rc_deploy.manifest import FileRecord, Manifest
 from rc_deploy.outputs import require_outputs
 from rc_deploy.specs import BatchRange, Precision
@@ -27,34 +28,39 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
+    from rc_deploy.sensitivity import Search
 
+# Compute capability, times ten, of the first GPUs that have a type.
+OLDEST = {Precision.FP8: 89}
 DEFAULT_BATCH = BatchRange(1, 8, 64)
 
 
 @dataclass(frozen=True)
-class BuildOptions:
-    """How to build.
+class BuildOptions(PrecisionOptions):
+    """How to build; what it says of the precision is that of the typed graph.
 
     Attributes:
-        precision: of weights and activations; in- and outputs stay float32.
         backend: "auto", "tensorrt" or "tensorrt-rtx".
         batch: sizes to build for; `DEFAULT_BATCH` for None, or the graph's own where it is fixed.
     """
 
-    precision: Precision = Precision.FP32
     backend: str = "auto"
     batch: BatchRange | None = None
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What was written: the engine, the typed ONNX it was compiled from, and the manifest."""
+    """What was written: the engine, the typed ONNX it was compiled from, and the manifest.
+
+    `search` is what `max_accuracy_drop` found.
+    """
 
     engine: Path
     typed_onnx: Path
     manifest: Manifest
     readback: Readback
     warnings: list[str]
+    search: Search | None = None
 
 
 def default_output(source: Path, precision: Precision) -> Path:
@@ -101,17 +107,19 @@ def build(
     batch = _batch_range(model, options.batch, source)
     library = choose(options.backend)
     on_phase(f"Converting to {options.precision}")
-    graph = typed(model, options.precision, str(source))
+    assigned = assign(model, options, str(source), lambda what, done: on_phase(f"{what} ({100 * done:.0f}%)"))
+    graph = assigned.graph
+    plan = planned(model, options.precision, assigned.kept)
     content = graph.SerializeToString(deterministic=True)
     _require_replaceable(typed_path, content, output)
     onnx_model.check(graph, f"The {options.precision} form of {source}", content)
     # Inlined, because parsers differ in how they treat functions; the inliner makes every name unique.
     flat = onnx.inliner.inline_local_functions(graph).SerializeToString()
     start = time.perf_counter()
-    compiled = compile_graph(library, flat, batch, on_phase)
+    compiled = compile_graph(library, flat, batch, on_phase, OLDEST.get(options.precision, OLDEST_TARGET))
     seconds = time.perf_counter() - start
     found = read_back(compiled)
-    require_precision(found, options.precision)
+    require_precision(found, options.precision, plan)
 
     record = Manifest(
         engine=FileRecord(output.name, digest(compiled.engine)),
@@ -121,13 +129,25 @@ def build(
         backend={"name": library.name, "version": version(library)},
         compute_capabilities=compiled.compute_capabilities,
         batch=str(batch),
-        precision={"asked": options.precision.value, "found": found.to_json()},
+        precision=_precision(options, assigned, found),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rc_deploy=__version__,
         seconds=round(seconds, 3),
     )
     write_together({typed_path: content, output: compiled.engine, manifest_path: manifest.content(record)})
-    return BuildResult(output, typed_path, record, found, compiled.warnings)
+    return BuildResult(output, typed_path, record, found, compiled.warnings, assigned.search)
+
+
+def _precision(options: BuildOptions, assigned: Assigned, found: Readback) -> dict[str, Any]:
+    """Return what the manifest says of the precision: asked for, found, and how it came about."""
+    record: dict[str, Any] = {"asked": options.precision.value, "found": found.to_json()}
+    if assigned.kept:
+        record["kept"] = sorted(assigned.kept)
+    if options.calibration:
+        record["calibration"] = asdict(options.calibration)
+    if assigned.search:
+        record["search"] = assigned.search.to_json()
+    return record
 
 
 def _require_replaceable(typed_onnx: Path, content: bytes, engine: Path) -> None:

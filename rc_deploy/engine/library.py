@@ -99,7 +99,7 @@ class Compiled:
 
     Attributes:
         engine: the serialised engine.
-        layer_types: type of every layer's first output as the library understood the graph: name -> type name.
+        layer_types: of every layer, name -> kind and type, as the library understood the graph.
         compute_capabilities: GPUs it was built for, e.g. ["8.6", "8.9"].
         warnings: what the library warned of.
     """
@@ -110,7 +110,9 @@ class Compiled:
     warnings: list[str]
 
 
-def compile_graph(library: Library, graph: bytes, batch: BatchRange, on_phase: OnPhase) -> Compiled:
+def compile_graph(
+    library: Library, graph: bytes, batch: BatchRange, on_phase: OnPhase, oldest: int = OLDEST_TARGET
+) -> Compiled:
     """Build an engine from a serialised, fully typed ONNX model without functions.
 
     Args:
@@ -118,6 +120,7 @@ def compile_graph(library: Library, graph: bytes, batch: BatchRange, on_phase: O
         graph: the model.
         batch: sizes of the first dimension of each input, where it is symbolic.
         on_phase: called with the name of each phase of the build.
+        oldest: compute capability, times ten, that the graph's types need.
 
     Raises:
         BuildError: the library refuses the graph; the message holds its own words.
@@ -136,7 +139,7 @@ def compile_graph(library: Library, graph: bytes, batch: BatchRange, on_phase: O
         )
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, network, batch))
-    capabilities = _target(trt, config)
+    capabilities = _target(trt, config, oldest)
     with _interruptible() as stopped:
         config.progress_monitor = _make_monitor(trt, stopped, on_phase)
         engine = builder.build_serialized_network(network, config)
@@ -167,12 +170,12 @@ def _profile(builder: Any, network: Any, batch: BatchRange) -> Any:
     return profile
 
 
-def _target(trt: Any, config: Any) -> list[str]:
+def _target(trt: Any, config: Any, oldest: int) -> list[str]:
     """Let a library that can build for several GPUs do so, and return for which the engine is built."""
     if not hasattr(trt, "ComputeCapability"):
         return sorted({found.compute_capability for found in gpu.driver().gpus})
     members = trt.ComputeCapability.__members__
-    numbers = sorted(int(name[2:]) for name in members if name.startswith("SM") and int(name[2:]) >= OLDEST_TARGET)
+    numbers = sorted(int(name[2:]) for name in members if name.startswith("SM") and int(name[2:]) >= oldest)
     config.num_compute_capabilities = len(numbers)
     for index, number in enumerate(numbers):
         config.set_compute_capability(members[f"SM{number}"], index)
@@ -180,13 +183,27 @@ def _target(trt: Any, config: Any) -> list[str]:
 
 
 def _layer_types(network: Any) -> dict[str, tuple[str, str]]:
-    """Return (kind, type) of every layer by name; layers of one name are told apart by their index."""
-    layers = (network.get_layer(index) for index in range(network.num_layers))
+    """Return (kind, type) of every layer by name; layers of one name are told apart by their index.
+
+    The type is that of the first output, and of a layer whose operands are all dequantised that of the quantised ones,
+    where they are of one type: the library fuses the three.
+    """
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    quantised = {
+        layer.get_output(0).name: layer.get_input(0).dtype.name for layer in layers if layer.type.name == "DEQUANTIZE"
+    }
     return {
-        f"{index}:{layer.name}": (layer.type.name, layer.get_output(0).dtype.name)
+        f"{index}:{layer.name}": (layer.type.name, _computes_in(layer, quantised))
         for index, layer in enumerate(layers)
         if layer.num_outputs
     }
+
+
+def _computes_in(layer: Any, quantised: dict[str, str]) -> str:
+    own = str(layer.get_output(0).dtype.name)
+    inputs = [layer.get_input(index) for index in range(min(layer.num_inputs, 2))]
+    kinds = {quantised.get(tensor.name) for tensor in inputs if tensor is not None}
+    return kinds.pop() or own if len(kinds) == 1 and len(inputs) == 2 else own
 
 
 @contextmanager
