@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rc_deploy import calibration as calibrating
-from rc_deploy.errors import InputError
+from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.layers import layers, matching
 from rc_deploy.graph.precision import typed
@@ -74,9 +74,12 @@ def assign(model: ModelProto, options: PrecisionOptions, name: str, on_step: OnS
 
     Raises:
         InputError: the options do not fit together or to the model, or the data cannot be used.
+        UnsupportedError: the accuracy holds with no layer in the narrow type.
     """
     require_sense(options)
     fixed = matching(model, options.keep_fp32)
+    if fixed and all(layer.node in fixed for layer in layers(model)):
+        raise InputError(f"--keep-fp32 keeps every layer of {name}.", "Give fewer patterns, or --fp32.")
     if not options.precision.quantised or options.calibration is None:
         return Assigned(typed(model, options.precision, name, fixed), fixed)
     spec = onnx_model.provenance(model, name).input
@@ -97,6 +100,11 @@ def assign(model: ModelProto, options: PrecisionOptions, name: str, on_step: OnS
         return Assigned(quantise(fixed), fixed)
     problem = Problem(model, quantise, layers(model), spec, *_parts(others), options.max_accuracy_drop, fixed)
     found = search(problem, on_step)
+    if len(found.kept) == len(found.layers):
+        raise UnsupportedError(
+            f"Not one layer of {name} can be {options.precision} within {options.max_accuracy_drop:g} points.",
+            "Allow a larger drop, try another --calibration-method, or build with --fp16.",
+        )
     kept = fixed | set(found.kept)
     return Assigned(quantise(kept), kept, found)
 
