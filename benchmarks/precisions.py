@@ -2,7 +2,7 @@
 
     python benchmarks/precisions.py CHECKPOINT --calibration cifar10:train --data cifar10:test --data-dir DIR
 
-Each is exported, typed, built by TensorRT-RTX where it is installed, and validated on all images through its typed ONNX.
+Each is exported, typed, built by TensorRT-RTX, and validated on all images through its typed ONNX.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rc_deploy.validate import ValidateOptions, validate
 
 
 def arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--calibration", required=True, help="data to measure ranges on")
@@ -76,6 +77,7 @@ def row(model: Path, options: BuildOptions, engine: Path, asked: argparse.Namesp
 
 
 def main() -> None:
+    """Print a row for each precision as soon as it is known."""
     asked = arguments()
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +98,7 @@ def main() -> None:
 
 
 def shown(name: str, found: dict[str, Any]) -> str:
+    """Return a row of the table."""
     accuracy = "" if found["accuracy"] is None else f"{found['accuracy']:.2f}%"
     kept = found["search"]["kept"] if found["search"] else []
     total = len(found["search"]["layers"]) if found["search"] else 0

@@ -70,7 +70,7 @@ def _onnx(path: Path) -> Inspection:
         provenance = onnx_model.provenance(model, str(path))
     except InputError as error:
         return Inspection(f"ONNX of {len(model.graph.node)} nodes. {error}", details)
-    details["provenance"] = {**vars(provenance), "input": provenance.input.to_json()}
+    details["provenance"] = asdict(provenance)
     verdict = f"{provenance.precision} ONNX of {provenance.architecture}: {len(model.graph.node)} nodes, "
     return Inspection(verdict + f"{sum(rc_nodes.values())} of them rc operators with bodies", details)
 

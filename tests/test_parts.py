@@ -55,7 +55,8 @@ def test_bounds_have_no_room_to_spare(precision: Precision, outcomes: dict[Preci
 
 
 def named(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    found: onnx.TensorProto = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    return found
 
 
 def scaled(name: str, factor: float, channel: int | None = None) -> Change:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -31,7 +32,7 @@ QUANTISED = [Precision.INT8, Precision.FP8]
 TYPE_NAMES = {Precision.FP16: "HALF", Precision.BF16: "BF16", Precision.INT8: "INT8", Precision.FP8: "FP8"}
 
 
-def options(precision: Precision, **changes: object) -> BuildOptions:
+def options(precision: Precision, **changes: Any) -> BuildOptions:
     calibrated = CALIBRATION if precision.quantised else None
     return replace(BuildOptions(precision, (), calibrated, backend="tensorrt-rtx"), **changes)
 

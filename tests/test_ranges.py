@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from rc_deploy.ranges import BINS, PERCENTILE, Histogram
 from rc_deploy.specs import CalibrationMethod
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 METHODS = list(CalibrationMethod)
 
 
-def histogram(*parts: np.ndarray) -> Histogram:
+def histogram(*parts: ArrayLike) -> Histogram:
     found = Histogram()
     for part in parts:
         found.add(np.asarray(part, np.float32))

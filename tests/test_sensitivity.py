@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -15,6 +15,7 @@ from rc_deploy import assignment, data, sensitivity
 from rc_deploy.assignment import PrecisionOptions, assign
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.graph.layers import layers
+from rc_deploy.graph.precision import typed
 from rc_deploy.runners import onnx_session
 from rc_deploy.specs import Calibration, CalibrationMethod, Precision
 
@@ -95,11 +96,10 @@ def test_sensitivity_finds_the_layer_that_is_at_fault(
     """One layer is given a tenth of its range: it is the most sensitive, and the one that is kept."""
     model = onnx.load(small_onnx)
     culprit = layers(model)[4]
-    real = assignment.typed
 
-    def spoiled(*arguments: object) -> onnx.ModelProto:
+    def spoiled(*arguments: Any) -> onnx.ModelProto:
         source, precision, name, kept, ranges, calibration = arguments
-        return real(source, precision, name, kept, {**ranges, culprit.data: ranges[culprit.data] / 10}, calibration)  # type: ignore[arg-type, dict-item, index]
+        return typed(source, precision, name, kept, {**ranges, culprit.data: ranges[culprit.data] / 10}, calibration)
 
     monkeypatch.setattr(assignment, "typed", spoiled)
     found = assign(model, options(labelled, 10), "small").search
@@ -117,11 +117,10 @@ def test_layers_that_are_kept_anyway_are_not_searched(labelled: Path, small_onnx
 def test_network_that_cannot_be_quantised_is_said_so(
     labelled: Path, small_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = assignment.typed
 
-    def spoiled(*arguments: object) -> onnx.ModelProto:
+    def spoiled(*arguments: Any) -> onnx.ModelProto:
         source, precision, name, kept, ranges, calibration = arguments
-        return real(source, precision, name, kept, dict.fromkeys(ranges, 1e-3), calibration)  # type: ignore[arg-type, call-overload]
+        return typed(source, precision, name, kept, dict.fromkeys(ranges, 1e-3), calibration)
 
     monkeypatch.setattr(assignment, "typed", spoiled)
     with pytest.raises(UnsupportedError, match="Not one layer of small can be int8 within 0 points"):
@@ -149,7 +148,12 @@ def test_images_without_labels_and_too_few_are_refused(labelled: Path, small_onn
 def test_measurements_are_made_once(labelled: Path, small_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
     real = sensitivity._logits
-    monkeypatch.setattr(sensitivity, "_logits", lambda *given: (runs.append(1), real(*given))[1])
+
+    def counting(*given: Any) -> Any:
+        runs.append(1)
+        return real(*given)
+
+    monkeypatch.setattr(sensitivity, "_logits", counting)
     found = assign(onnx.load(small_onnx), options(labelled, 100), "small").search
     assert found is not None
     # The float32 network on both sets of images, each layer alone, and each candidate.
