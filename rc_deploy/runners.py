@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# ONNX Runtime (1.32 seen) drops a ReLU before a QuantizeLinear of zero point 0 as if all types without a sign bit were
+# meant; before float8, which is signed, that changes what the network computes.
+WRONG_OPTIMISER = "ReluQuantRewrite"
+
+
 def default_threads() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
@@ -187,7 +192,12 @@ def onnx_session(model: ModelProto, threads: int, kernels: Path | None = None, a
     if kernels:
         register(options, kernels)
     try:
-        return library.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return library.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=[WRONG_OPTIMISER],
+        )
     except Exception as error:
         raise InputError(f"ONNX Runtime refuses the model: {reason(error)}", "Export it again.") from error
 

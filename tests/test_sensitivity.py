@@ -20,6 +20,7 @@ from rc_deploy.runners import onnx_session
 from rc_deploy.specs import Calibration, CalibrationMethod, Precision
 
 if TYPE_CHECKING:
+    from rc_deploy.graph.layers import Layer
     from rc_deploy.sensitivity import Search
 
 SET = "set.npz"
@@ -54,58 +55,47 @@ def test_nothing_stays_where_everything_is_allowed(all_int8: Search) -> None:
     assert all_int8.held_out.float32 == 100
 
 
-def test_promise_is_kept_with_fewer_layers_than_all_convolutions(
-    labelled: Path, small_onnx: Path, all_int8: Search
-) -> None:
-    model = onnx.load(small_onnx)
-    drop = all_int8.held_out.drop / 2
-    assert drop > 0, "quantisation costs this network nothing: there is nothing to search for"
-    steps: list[float] = []
-    assigned = assign(model, options(labelled, drop), "small", lambda _, done: steps.append(done))
-    found = assigned.search
-    assert found is not None
-    assert 0 < len(found.kept) < 9
-    assert set(found.kept) == assigned.kept
-    assert found.search.drop <= drop
-    assert found.held_out.drop <= drop
-    assert found.search.images + found.held_out.images == 4 * data.RANDOM_IMAGES - 100
-    assert 0 < found.share < 100
-    assert 0 <= min(steps) <= max(steps) <= 1
-    narrow = sum(tensor.name.endswith("_quantised") for tensor in assigned.graph.graph.initializer)
-    assert narrow == len(layers(model)) - len(found.kept)
-    assert json.dumps(found.to_json())
-
-
-def test_no_kept_layer_could_be_given_back(labelled: Path, small_onnx: Path, all_int8: Search) -> None:
-    """Unless the held-out images asked for it."""
-    drop = all_int8.search.drop / 2
-    found = assign(onnx.load(small_onnx), options(labelled, drop), "small").search
-    assert found is not None
-    if found.looks > 1:
-        return
-    for node in found.kept:
-        kept = [item.module for item in found.layers if item.node in found.kept and item.node != node]
-        again = assign(onnx.load(small_onnx), options(labelled, 100, *kept), "small").search
-        assert again is not None
-        assert again.search.drop > drop
-
-
-def test_sensitivity_finds_the_layer_that_is_at_fault(
-    labelled: Path, small_onnx: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One layer is given a tenth of its range: it is the most sensitive, and the one that is kept."""
-    model = onnx.load(small_onnx)
-    culprit = layers(model)[4]
+@pytest.fixture
+def culprit(small_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> Layer:
+    """One layer is given a tenth of its range."""
+    found = layers(onnx.load(small_onnx))[4]
 
     def spoiled(*arguments: Any) -> onnx.ModelProto:
         source, precision, name, kept, ranges, calibration = arguments
-        return typed(source, precision, name, kept, {**ranges, culprit.data: ranges[culprit.data] / 10}, calibration)
+        return typed(source, precision, name, kept, {**ranges, found.data: ranges[found.data] / 10}, calibration)
 
     monkeypatch.setattr(assignment, "typed", spoiled)
-    found = assign(model, options(labelled, 10), "small").search
+    return found
+
+
+def test_promise_is_kept_with_fewer_layers_than_all_convolutions(
+    labelled: Path, small_onnx: Path, culprit: Layer
+) -> None:
+    model = onnx.load(small_onnx)
+    steps: list[float] = []
+    assigned = assign(model, options(labelled, 10), "small", lambda _, done: steps.append(done))
+    found = assigned.search
     assert found is not None
     assert max(found.layers, key=lambda item: item.change).node == culprit.node
     assert culprit.node in found.kept
+    assert len(found.kept) < 9
+    assert set(found.kept) == assigned.kept
+    assert found.search.drop <= 10
+    assert found.held_out.drop <= 10
+    assert found.search.images + found.held_out.images == 4 * data.RANDOM_IMAGES - 100
+    assert 0 < found.share < 100
+    assert 0 <= min(steps) <= max(steps) <= 1
+    narrow = [node for node in assigned.graph.graph.node if node.name.startswith("dequantise_")]
+    assert len({node.input[0] for node in narrow if ".weight" in node.input[0]}) == 10 - len(found.kept)
+    assert json.dumps(found.to_json())
+    assert _drop_of_all(labelled, model) > 10  # there was something to find
+
+
+def _drop_of_all(labelled: Path, model: onnx.ModelProto) -> float:
+    found = assign(model, options(labelled, 100), "small").search
+    assert found is not None
+    assert found.kept == ()
+    return found.search.drop
 
 
 def test_layers_that_are_kept_anyway_are_not_searched(labelled: Path, small_onnx: Path) -> None:

@@ -51,8 +51,9 @@ def _fuse(graph: ir.Graph, residual: ir.Node) -> bool:
         "W2": np.concatenate([_weight(mean), _weight(variance)]),
         "B2": np.concatenate([_bias(mean), _bias(variance)]),
     }
-    if casts:
-        weights = {name: values.astype(casts[0].outputs[0].dtype.numpy()) for name, values in weights.items()}
+    narrow = casts[0].outputs[0].dtype if casts else None
+    if narrow is not None:
+        weights = {name: values.astype(narrow.numpy()) for name, values in weights.items()}
     initializers = [_initializer(graph, f"{residual.outputs[0].name}.{name}", weights[name]) for name in weights]
     nodes = [*([widened] if widened else []), pool, squeeze, mean, variance, *casts, residual]
     replace(graph, nodes, CALIBRATED_TAIL.name, [a, shortcut, *initializers])
