@@ -147,7 +147,8 @@ def _quantisers(artefact: ModelProto, observed: dict[str, Histogram], method: Ca
     factors = [math.inf]
     for item in found:
         expected = observed[item.tensor].range(method) if item.tensor in observed else math.nan
-        ratio = float(item.largest.max()) / expected if expected else math.inf
+        # Of nothing but zeros any range is the right one.
+        ratio = float(item.largest.max()) / expected if expected else 1.0
         factors.append(max(ratio, 1 / ratio) if ratio > 0 else math.inf)
     unsound = sum(not item.sound for item in found)
     return [

@@ -131,7 +131,7 @@ def dequantised(tensor: str) -> str:
 
 
 def _data_pair(model: ModelProto, tensor: str, scale: float, kind: int) -> list[onnx.NodeProto]:
-    value = np.array(max(scale, _SMALLEST_SCALE), np.float32)
+    value = np.array(scale if scale >= _SMALLEST_SCALE else 1, np.float32)  # nothing but zeros fits any scale
     parameters = _parameters(model, tensor, value, kind)
     narrow = quantised_name(tensor)
     return [
