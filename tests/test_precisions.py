@@ -15,7 +15,7 @@ from onnx import TensorProto
 from conftest import CALIBRATION, SPEC
 from rc_deploy import assignment, calibration, data, manifest
 from rc_deploy.assignment import PrecisionOptions, assign
-from rc_deploy.engine import BuildOptions, build, readback
+from rc_deploy.engine import BuildOptions, build, library, readback
 from rc_deploy.errors import BuildError, InputError
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.emulate import emulated
@@ -25,7 +25,7 @@ from rc_deploy.graph.plan import Plan, planned
 from rc_deploy.graph.precision import ONNX_TYPES, require_precision
 from rc_deploy.graph.types import types
 from rc_deploy.runners import OnnxRunner, onnx_session
-from rc_deploy.specs import Calibration, CalibrationMethod, Precision
+from rc_deploy.specs import BatchRange, Calibration, CalibrationMethod, Precision
 
 NARROW = [Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8]
 QUANTISED = [Precision.INT8, Precision.FP8]
@@ -238,3 +238,18 @@ def test_command_line_names_what_excludes_what(small_onnx: Path, here: object) -
         code, message = here("build", small_onnx, *arguments)  # type: ignore[operator]
         assert code == 3
         assert phrase in message
+
+
+def test_products_of_a_transformer_are_quantised(tmp_path: Path) -> None:
+    """A weight is given the rank of the data between its DequantizeLinear and the product: it counts all the same."""
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[N, 5, 8] x) => (float[N, 5, 6] y)'
+        "<float s = {0.1}, int8 z = {0}> {"
+        "q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) v = DequantizeLinear (w, s, z) y = MatMul (d, v) }"
+    )
+    model = onnx.parser.parse_model(text)
+    weight = np.arange(48, dtype=np.int8).reshape(8, 6)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    chosen = library.LIBRARIES["tensorrt-rtx"]
+    compiled = library.compile_graph(chosen, model.SerializeToString(), BatchRange(1, 2, 4), lambda _: None)
+    assert readback.read_back(compiled).compute_layers == {"INT8": 1}

@@ -186,12 +186,16 @@ def _layer_types(network: Any) -> dict[str, tuple[str, str]]:
     """Return (kind, type) of every layer by name; layers of one name are told apart by their index.
 
     The type is that of the first output, and of a layer whose operands are all dequantised that of the quantised ones,
-    where they are of one type: the library fuses the three.
+    where they are of one type: the library fuses the three. A shuffle between them, which gives a weight the rank of
+    the data, moves values only.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    quantised = {
-        layer.get_output(0).name: layer.get_input(0).dtype.name for layer in layers if layer.type.name == "DEQUANTIZE"
-    }
+    quantised: dict[str, str] = {}
+    for layer in layers:
+        if layer.type.name == "DEQUANTIZE":
+            quantised[layer.get_output(0).name] = layer.get_input(0).dtype.name
+        elif layer.type.name == "SHUFFLE" and layer.get_input(0).name in quantised:
+            quantised[layer.get_output(0).name] = quantised[layer.get_input(0).name]
     return {
         f"{index}:{layer.name}": (layer.type.name, _computes_in(layer, quantised))
         for index, layer in enumerate(layers)
