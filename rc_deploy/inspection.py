@@ -17,7 +17,7 @@ from rc_deploy.errors import InputError
 from rc_deploy.files import sha256
 from rc_deploy.graph import bodies
 from rc_deploy.graph import model as onnx_model
-from rc_deploy.graph.precision import COMPUTE
+from rc_deploy.graph.layers import COMPUTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +92,7 @@ def _onnx(path: Path) -> Inspection:
         provenance = onnx_model.provenance(model, str(path))
     except InputError as error:
         return Inspection(f"ONNX of {len(layers)} nodes: {shares}. {error}", details, layers)
-    details["provenance"] = {**vars(provenance), "input": provenance.input.to_json()}
+    details["provenance"] = asdict(provenance)
     return Inspection(f"{provenance.precision} ONNX of {clean(provenance.architecture)}: {shares}", details, layers)
 
 

@@ -13,6 +13,8 @@ from rc_deploy.engine.runner import runner_of
 from rc_deploy.files import sha256
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.blocked import fastest
+from rc_deploy.graph.emulate import emulated
+from rc_deploy.graph.from_torch import onnx_from_module
 from rc_deploy.graph.precision import require_precision
 from rc_deploy.graph.roundings import roundings
 from rc_deploy.runners import OnnxRunner, Runner, TorchRunner
@@ -42,6 +44,7 @@ class Loaded:
         runner: runs it; to be entered.
         roundings: returns those of its arithmetic; for a reference, which is float32.
         kernels: runs an ONNX file with native kernels where `runner` runs its bodies; None where there are none.
+        graph: returns the ONNX graph that runs, or that the checkpoint's network exports to.
         note: what else than the artefact itself runs, and why; empty if it is the artefact.
     """
 
@@ -52,6 +55,7 @@ class Loaded:
     input: InputSpec
     runner: Runner
     roundings: Callable[[], list[Rounding]]
+    graph: Callable[[], ModelProto]
     kernels: Runner | None = None
     note: str = ""
 
@@ -77,7 +81,9 @@ def load(path: Path, threads: int | None = None, factory: str | None = None, bod
         saved = checkpoint.load(path)
         network = saved.module(factory)
         traced = partial(_roundings_of_network, network, saved.input.shape)
-        return Loaded(path, kind, sha256(path), Precision.FP32, saved.input, TorchRunner(network, threads), traced)
+        exported = partial(onnx_from_module, network, saved.input)
+        runner = TorchRunner(network, threads)
+        return Loaded(path, kind, sha256(path), Precision.FP32, saved.input, runner, traced, exported)
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
@@ -95,7 +101,7 @@ def _onnx(
 ) -> Loaded:
     provenance = onnx_model.provenance(model, str(path))
     onnx_model.require_classifier(model, provenance.input, str(path))
-    require_precision(model, provenance.precision, str(path))
+    require_precision(model, provenance, str(path))
     library = native.onnx_runtime_library() if kind is Kind.ONNX else None
     return Loaded(
         path=path,
@@ -103,10 +109,11 @@ def _onnx(
         sha256=sha256(path),
         precision=provenance.precision,
         input=provenance.input,
-        runner=runner or OnnxRunner(model, threads, bodies=True),
+        runner=runner or OnnxRunner(model, threads, bodies=True, form=emulated),
         roundings=partial(roundings, model),
-        kernels=OnnxRunner(model, threads, form=partial(fastest, library=library)) if library else None,
-        note=note,
+        graph=lambda: model,
+        kernels=OnnxRunner(model, threads, form=partial(_fastest, library=library)) if library else None,
+        note=" ".join(filter(None, [note, "" if runner else _emulation_note(provenance.precision)])),
     )
 
 
@@ -114,6 +121,16 @@ def _roundings_of_network(network: nn.Module, shape: tuple[int, int, int]) -> li
     from rc_deploy.nn import roundings as traced  # imports PyTorch
 
     return traced.roundings(network, shape)
+
+
+def _fastest(model: ModelProto, library: Path) -> ModelProto:
+    return fastest(emulated(model), library)
+
+
+def _emulation_note(precision: Precision) -> str:
+    if precision is not Precision.BF16:
+        return ""
+    return "ONNX Runtime has no bfloat16 convolution on the CPU: float32 stood for it, each result rounded to bfloat16."
 
 
 def _engine_note(record: manifest.Manifest, problem: str) -> str:

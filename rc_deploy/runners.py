@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# ONNX Runtime (1.32 seen) drops a ReLU before a QuantizeLinear of zero point 0 as if all types without a sign bit were
+# meant; before float8, which is signed, that changes what the network computes.
+WRONG_OPTIMISER = "ReluQuantRewrite"
+
+
 def default_threads() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
@@ -114,27 +119,14 @@ class OnnxRunner:
         self._form = form
         self._threads = threads or default_threads()
         self._library: Any = require("onnxruntime", "Running an ONNX file")
+        self._bodies = bodies
         self._kernels = None if bodies else native.onnx_runtime_library()
         kernels = f", {self._kernels.stem}" if self._kernels else ""
         self.name = f"ONNX Runtime {self._library.__version__} CPU ({self._threads} threads{kernels})"
 
     def __enter__(self) -> Self:
         """Create the session. Raises InputError where ONNX Runtime refuses the model, UnsupportedError the library."""
-        options = self._library.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Between runs its threads sleep: spinning, they would slow down whatever else runs then.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if self._kernels:
-            register(options, self._kernels)
-        model = self._form(self._model)
-        try:
-            self._session = self._library.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise InputError(f"ONNX Runtime refuses the model: {reason(error)}", "Export it again.") from error
+        self._session = onnx_session(self._form(self._model), self._threads, self._kernels, as_written=self._bodies)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
             raise InputError(
@@ -172,6 +164,42 @@ class OnnxRunner:
                 "The file's metadata do not fit its graph: export it again.",
             ) from error
         return logits
+
+
+def onnx_session(model: ModelProto, threads: int, kernels: Path | None = None, as_written: bool = False) -> Any:
+    """Return an ONNX Runtime session on the CPU.
+
+    Args:
+        model: to run.
+        threads: for one operator.
+        kernels: librc_ort, where `rc` operators shall run in it.
+        as_written: dequantise, compute and quantise where the graph says so, in place of integer kernels, which round
+            biases as well and, on some processors, saturate sums.
+
+    Raises:
+        InputError: ONNX Runtime refuses the model.
+        UnsupportedError: it refuses the library.
+    """
+    library: Any = require("onnxruntime", "Running an ONNX file")
+    options = library.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Between runs its threads sleep: spinning, they would slow down whatever else runs then.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if as_written:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if kernels:
+        register(options, kernels)
+    try:
+        return library.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=[WRONG_OPTIMISER],
+        )
+    except Exception as error:
+        raise InputError(f"ONNX Runtime refuses the model: {reason(error)}", "Export it again.") from error
 
 
 def register(options: Any, library: Path) -> None:

@@ -24,6 +24,41 @@ class Precision(StrEnum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    FP8 = "fp8"
+
+    @property
+    def quantised(self) -> bool:
+        """Whether its layers need ranges that are measured on data."""
+        return self in (Precision.INT8, Precision.FP8)
+
+
+class CalibrationMethod(StrEnum):
+    """How the range of a tensor is chosen from what was seen of it (`rc_deploy.ranges`)."""
+
+    MINMAX = "minmax"
+    ENTROPY = "entropy"
+    PERCENTILE = "percentile"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the ranges of a quantised graph were measured on, and how they were chosen.
+
+    Attributes:
+        data: source, see `rc_deploy.data.load`.
+        images: how many of it.
+        method: that chose the ranges.
+    """
+
+    data: str
+    images: int
+    method: CalibrationMethod
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError(f"a calibration on {self.images} images is none")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 2.0**-53}
 
 # The types that precisions of a graph are stored in.
-STORED = {Precision.FP32: "float32", Precision.FP16: "float16"}
+STORED = {Precision.FP32: "float32", Precision.FP16: "float16", Precision.BF16: "bfloat16"}
+
+# A weight is rounded to the nearest value: off by half a step. The quotient by its scale, and the scale, are float32:
+# of at most 448 units three roundings are 448 * 3 * 2^-24 < 2^-13 of a step.
+HALF_STEP = 1 + 2.0**-12
+
+# A range is either the one that was meant, or off by a factor of 2 (a bit too many or too few): halfway between.
+RANGE_FACTOR = math.sqrt(2)
 
 # Where rounding is expected to change the logits by a larger part than this, a comparison proves nothing: networks that
 # compute something else would pass as well.
@@ -90,7 +97,8 @@ class Rounding:
 
     def variance(self, precision: Precision) -> float:
         """Return the variance of the relative error between a float32 program and one in `precision`."""
-        narrow = 0.0 if precision is Precision.FP32 else UNIT_ROUNDOFF[STORED[precision]]
+        # Quantised layers store nothing between them; what rounding to 8 bits adds is measured (`derive`).
+        narrow = UNIT_ROUNDOFF[STORED[precision]] if precision in (Precision.FP16, Precision.BF16) else 0.0
         return 2 * self.float32_variance() + self.stores * narrow**2 / 3
 
 
@@ -119,7 +127,11 @@ class Tolerance:
 
 
 def derive(
-    roundings: Iterable[Rounding], precision: Precision, logits: NDArray[np.float32], condition: float
+    roundings: Iterable[Rounding],
+    precision: Precision,
+    logits: NDArray[np.float32],
+    condition: float,
+    noise: float = 0.0,
 ) -> Tolerance:
     """Derive the tolerance of a comparison.
 
@@ -128,8 +140,9 @@ def derive(
         precision: of the artefact.
         logits: the reference's (N, K).
         condition: the reference's condition number.
+        noise: variance of the relative error that quantisation adds, from the reference's tensors and weights.
     """
-    variance = sum(rounding.variance(precision) for rounding in roundings)
+    variance = noise + sum(rounding.variance(precision) for rounding in roundings)
     scale = float(np.sqrt(np.mean(np.square(logits, dtype=np.float64))))
     sigma = condition * math.sqrt(variance) * scale
     maximum = sigma * math.sqrt(2 * math.log(2 * logits.size / FALSE_ALARM))

@@ -14,6 +14,8 @@ from rc_deploy.compare import Comparison, compare
 from rc_deploy.condition import condition
 from rc_deploy.errors import InputError
 from rc_deploy.files import require_writable
+from rc_deploy.graph import model as onnx_model
+from rc_deploy.parts import BY_PARTS, Evidence, Proof, prove
 from rc_deploy.specs import Precision
 
 if TYPE_CHECKING:
@@ -153,8 +155,9 @@ def validate(
             "Both must give one logit per class (N, K): give the checkpoint that the artefact was exported from.",
         )
     comparison, *others = (compare(logits[0], other, images.labels) for other in logits[1:])
-    tolerance = tolerances.derive(roundings, found.precision, logits[0], kappa)
-    criteria = (*_criteria(comparison, tolerance, options), *_native_criteria(others, tolerance))
+    proof = _by_parts(found, Evidence(expected.graph, images.images, logits[0], roundings, kappa))
+    tolerance = tolerances.derive(roundings, found.precision, logits[0], kappa, proof.noise if proof else 0.0)
+    criteria = (*_criteria(comparison, tolerance, options, proof), *_native_criteria(others, tolerance))
     outcome = Validation(found, expected, options.data, comparison, tolerance, criteria)
     if found.kind is Kind.ENGINE:
         _add_to_manifest(outcome)
@@ -213,11 +216,23 @@ def _differences(found: InputSpec, expected: InputSpec) -> list[str]:
     return words
 
 
-def _criteria(comparison: Comparison, tolerance: Tolerance, options: ValidateOptions) -> tuple[Criterion, ...]:
+def _by_parts(found: Loaded, evidence: Evidence) -> Proof | None:
+    """Return what the parts of a coarsely typed artefact prove; None for the others, whose logits prove enough."""
+    if found.precision not in BY_PARTS:
+        return None
+    model = found.graph()
+    return prove(model, onnx_model.provenance(model, str(found.path)), evidence)
+
+
+def _criteria(
+    comparison: Comparison, tolerance: Tolerance, options: ValidateOptions, proof: Proof | None
+) -> tuple[Criterion, ...]:
+    explained = proof.explained if proof else tolerance.explained
     criteria = [
         Criterion("largest error of a logit", comparison.max_error, tolerance.maximum),
         Criterion("mean error of a logit", comparison.mean_error, tolerance.mean),
-        Criterion("share of the logits that rounding explains", tolerance.explained, tolerances.LARGEST_EXPLAINED),
+        Criterion("share of the logits that rounding explains", explained, tolerances.LARGEST_EXPLAINED),
+        *(Criterion(part.name, part.value, part.bound) for part in (proof.parts if proof else ())),
     ]
     if options.min_agreement is not None:
         criteria.append(Criterion("top-1 agreement (%)", comparison.agreement, options.min_agreement, at_least=True))

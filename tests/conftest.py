@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import onnx.parser
 import pytest
 import torch
 
 from rc_deploy import checkpoint, models
+from rc_deploy.assignment import PrecisionOptions, assign
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.cli import main
 from rc_deploy.engine import BuildOptions, build
 from rc_deploy.export import export
-from rc_deploy.specs import InputSpec, Precision
+from rc_deploy.specs import Calibration, CalibrationMethod, InputSpec, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CALIBRATION = Calibration("random:1", 200, CalibrationMethod.MINMAX)
 SPEC = InputSpec((3, 16, 16), (0.5, 0.4, 0.3), (0.25, 0.2, 0.3), tuple("abcdefghij"))
 
 
@@ -73,6 +76,18 @@ def small_engine(small_onnx: Path) -> Path:
     path = small_onnx.with_suffix(".fp16.engine")
     build(small_onnx, path, BuildOptions(precision=Precision.FP16, backend="tensorrt-rtx"))
     return path
+
+
+@pytest.fixture(scope="session")
+def small_typed(small_onnx: Path) -> dict[Precision, Path]:
+    """The typed graphs of the small network that are proven by parts, without engines."""
+    model = onnx.load(small_onnx)
+    paths = {}
+    for precision in (Precision.BF16, Precision.INT8, Precision.FP8):
+        options = PrecisionOptions(precision, (), CALIBRATION if precision.quantised else None)
+        paths[precision] = small_onnx.with_suffix(f".typed.{precision}.onnx")
+        onnx.save(assign(model, options, "small").graph, paths[precision])
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ from onnx import numpy_helper
 
 import reference
 from rc_deploy.graph import bodies, fuse
+from rc_deploy.graph.layers import statistics
 from rc_deploy.graph.model import check, load
+from rc_deploy.graph.narrow import narrowed
 from rc_deploy.runners import OnnxRunner
 
 if TYPE_CHECKING:
@@ -219,3 +221,18 @@ def test_fused_bodies_against_float64(shape: tuple[int, ...]) -> None:
     )
     statistics = {"M": mu.astype(np.float32), "V": log_var.astype(np.float32)}
     np.testing.assert_allclose(run(given, A=a, S=shortcut, **statistics)[0], exact, rtol=2e-6, atol=4e-6)
+
+
+def test_tail_of_a_16_bit_graph_fuses() -> None:
+    """Its statistics are float32, between casts, which go; what it computes stays, up to float16's roundings."""
+    plain = rc_model(NETWORK)
+    for index, node in enumerate(plain.graph.node):
+        node.name = f"node{index}"
+    model = narrowed(plain, onnx.TensorProto.FLOAT16, statistics(plain), "model")
+    fused = fuse.fused(model)
+    check(fused, "the fused model")
+    assert operators(model)["Gemm"] == 3
+    assert operators(fused) == {"CalibratedTail": 1, "Cast": 3}  # of X, S and Y
+    feeds = {name: RNG.normal(size=(3, 4, 5, 6)).astype(np.float32) for name in ("X", "S")}
+    (expected,), (found,) = run(plain, **feeds), run(fused, **feeds)
+    np.testing.assert_allclose(found, expected, rtol=8 * 2.0**-11, atol=8 * 2.0**-11)

@@ -15,10 +15,10 @@ LONGEST = 400
 LAYERS = [
     {"errors", "schema", "__init__"},
     {"decode", "elf", "optional", "files", "libraries", "specs", "gpu", "native"},
-    {"artefacts", "compare", "manifest", "models", "outputs", "tolerances", "weights"},
+    {"artefacts", "compare", "manifest", "models", "outputs", "ranges", "tolerances", "weights"},
     {"checkpoint", "condition", "data", "nn", "runners"},
     {"graph", "machine"},
-    {"check", "engine", "export", "loading"},
+    {"assignment", "calibration", "check", "engine", "export", "loading", "parts", "sensitivity"},
     {"bench", "doctor", "inspection", "report", "validate"},
     {"cli", "__main__"},
 ]

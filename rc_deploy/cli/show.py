@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rc_deploy.export import ExportResult
     from rc_deploy.inspection import Inspection
     from rc_deploy.report import Summary
+    from rc_deploy.sensitivity import Search
     from rc_deploy.validate import Validation
 
 # Names of classes and the like: so many are shown, --json has them all.
@@ -117,6 +118,8 @@ def built(result: BuildResult, json_to: str | None) -> None:
             "compiled from": str(result.typed_onnx),
         },
     )
+    if result.search:
+        _searched(result.search)
     for warning in result.warnings:
         _out().print(Text(f"warning: {warning}", style="yellow"))
     _next("validate", str(result.engine), "--reference", "CHECKPOINT", "--data", "NAME:test")
@@ -127,6 +130,26 @@ def _rc_nodes(chosen: dict[str, Any]) -> str:
     what = f"{chosen['plugins']} plugins" if chosen["plugins"] else "bodies"
     times = ", ".join(f"{name} {milliseconds:.3f} ms" for name, milliseconds in chosen["milliseconds"].items())
     return f"{what}: {chosen['why']}" + (f" ({times})" if times else "")
+
+
+def _searched(found: Search) -> None:
+    """Show each layer's sensitivity, which layers stay float32, and what accuracy that holds."""
+    table = Table(title="Sensitivity of each layer, alone in the narrow type", title_justify="left")
+    for name in ("layer", "change of the logits", "million products", "computes in"):
+        table.add_column(name, justify="left" if name in ("layer", "computes in") else "right")
+    for item in found.layers:
+        kept = "float32" if item.node in found.kept else ""
+        table.add_row(item.module or item.node, f"{100 * item.change:.2f}%", f"{item.macs / 1e6:.2f}", kept)
+    _out().print(table)
+    for title, accuracy in (("images of the search", found.search), ("held-out images", found.held_out)):
+        _out().print(
+            f"{title}: {accuracy.images:,}, accuracy {accuracy.float32:.2f}% -> {accuracy.quantised:.2f}%, a loss of "
+            f"{accuracy.drop:.2f} points; {found.asked:g} were allowed"
+        )
+    _out().print(
+        f"{len(found.kept)} of {len(found.layers)} layers stay float32, {found.share:.1f}% of the products do not; "
+        f"{found.candidates} assignments were measured, the held-out images {found.looks} times"
+    )
 
 
 def validated(outcome: Validation, json_to: str | None) -> None:

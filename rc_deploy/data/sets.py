@@ -29,6 +29,14 @@ class ImageSet:
         labels = None if self.labels is None else self.labels[:limit]
         return ImageSet(self.images[:limit], labels, self.classes)
 
+    def split(self, count: int) -> tuple[ImageSet, ImageSet]:
+        """Return the first `count` images, and the others."""
+        labels = (None, None) if self.labels is None else (self.labels[:count], self.labels[count:])
+        return (
+            ImageSet(self.images[:count], labels[0], self.classes),
+            ImageSet(self.images[count:], labels[1], self.classes),
+        )
+
 
 def normalise(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
     """Return what the network takes: (pixels / 255 - mean) / std per channel, (N, C, H, W) float32."""

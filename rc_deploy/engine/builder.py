@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rc_deploy import __version__, manifest
 from rc_deploy.artefacts import Kind
+from rc_deploy.assignment import Assigned, PrecisionOptions, assign
 from rc_deploy.engine import plugins
 from rc_deploy.engine.choice import compile_chosen
 from rc_deploy.engine.compilation import Compilation
-from rc_deploy.engine.library import FEATURES, choose, require_features, targets, version
+from rc_deploy.engine.library import FEATURES, OLDEST_TARGET, choose, require_features, targets, version
 from rc_deploy.engine.plugins import Plugins
 from rc_deploy.engine.readback import Readback, layers_by_type, read_back, require_precision
 from rc_deploy.engine.record import options_as_json, profile_shapes
@@ -20,7 +21,7 @@ from rc_deploy.engine.settings import OnPhase, OnProgress, Settings
 from rc_deploy.errors import InputError, OutputError
 from rc_deploy.files import digest, sha256, write_together
 from rc_deploy.graph import model as onnx_model
-from rc_deploy.graph.precision import typed
+from rc_deploy.graph.plan import planned
 from rc_deploy.graph.resolution import ImageSize, resized
 from rc_deploy.manifest import FileRecord, Manifest
 from rc_deploy.outputs import require_outputs
@@ -32,17 +33,18 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from rc_deploy.engine.library import Library
+    from rc_deploy.sensitivity import Search
 
-
+# Compute capability of the first GPUs that have a type.
+OLDEST = {Precision.FP8: "8.9"}
 DEFAULT_BATCH = BatchRange(1, 8, 64)
 
 
 @dataclass(frozen=True)
-class BuildOptions:
-    """How to build.
+class BuildOptions(PrecisionOptions):
+    """How to build; what it says of the precision is that of the typed graph.
 
     Attributes:
-        precision: of weights and activations; in- and outputs stay float32.
         backend: "auto", "tensorrt" or "tensorrt-rtx".
         plugins: what shall become of `rc` nodes in TensorRT; TensorRT-RTX always runs their bodies.
         batch: ranges of sizes to build for, an optimisation profile each; `DEFAULT_BATCH` where there are none, or the
@@ -56,7 +58,6 @@ class BuildOptions:
         refittable: let weights be replaced in the finished engine.
     """
 
-    precision: Precision = Precision.FP32
     backend: str = "auto"
     plugins: Plugins = Plugins.AUTO
     batch: tuple[BatchRange, ...] = ()
@@ -71,13 +72,17 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What was written: the engine, the typed ONNX it was compiled from, and the manifest."""
+    """What was written: the engine, the typed ONNX it was compiled from, and the manifest.
+
+    `search` is what `max_accuracy_drop` found.
+    """
 
     engine: Path
     typed_onnx: Path
     manifest: Manifest
     readback: Readback
     warnings: list[str]
+    search: Search | None = None
 
 
 def default_output(source: Path, precision: Precision) -> Path:
@@ -135,7 +140,9 @@ def build(
     plugin_library = plugins.find(library, options.plugins)
     settings = _settings(library, options, profiles)
     on_phase(f"Converting to {options.precision}")
-    graph = typed(model, options.precision, str(source))
+    assigned = assign(model, options, str(source), lambda what, done: on_phase(f"{what} ({100 * done:.0f}%)"))
+    graph = assigned.graph
+    plan = planned(model, options.precision, assigned.kept)
     content = graph.SerializeToString(deterministic=True)
     _require_replaceable(typed_path, content, output)
     onnx_model.check(graph, f"The {options.precision} form of {source}", content)
@@ -144,7 +151,7 @@ def build(
         library, graph, compilation, profiles[0].optimum, options.plugins, plugin_library, on_phase
     )
     found = read_back(compiled)
-    require_precision(found, options.precision)
+    require_precision(found, options.precision, plan)
 
     record = Manifest(
         engine=FileRecord(output.name, digest(compiled.engine)),
@@ -158,7 +165,7 @@ def build(
         platform=manifest.this_platform(),
         batch=",".join(map(str, profiles)),
         profiles=[profile_shapes(model, batch) for batch in profiles],
-        precision={"asked": options.precision.value, "found": found.to_json()},
+        precision=_precision(options, assigned, found),
         layers=layers_by_type(compiled),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rc_deploy=__version__,
@@ -167,20 +174,33 @@ def build(
         rc_nodes=chosen.to_json(),
     )
     write_together({typed_path: content, output: compiled.engine, manifest_path: manifest.content(record)})
-    return BuildResult(output, typed_path, record, found, [*compiled.warnings, *compilation.store()])
+    return BuildResult(output, typed_path, record, found, [*compiled.warnings, *compilation.store()], assigned.search)
 
 
 def _settings(library: Library, options: BuildOptions, profiles: tuple[BatchRange, ...]) -> Settings:
     """Return what the library is asked for. Raises UnsupportedError or InputError where it cannot do that."""
     require_features(library, [name for name in FEATURES if getattr(options, name)])
+    oldest = OLDEST.get(options.precision, OLDEST_TARGET)
     return Settings(
         profiles=profiles,
-        compute_capabilities=targets(library, options.compute_capabilities, options.hardware_compatible),
+        compute_capabilities=targets(library, options.compute_capabilities, options.hardware_compatible, oldest),
         version_compatible=options.version_compatible,
         hardware_compatible=options.hardware_compatible,
         strip_weights=options.strip_weights,
         refittable=options.refittable,
     )
+
+
+def _precision(options: BuildOptions, assigned: Assigned, found: Readback) -> dict[str, Any]:
+    """Return what the manifest says of the precision: asked for, found, and how it came about."""
+    record: dict[str, Any] = {"asked": options.precision.value, "found": found.to_json()}
+    if assigned.kept:
+        record["kept"] = sorted(assigned.kept)
+    if options.calibration:
+        record["calibration"] = asdict(options.calibration)
+    if assigned.search:
+        record["search"] = assigned.search.to_json()
+    return record
 
 
 def _require_replaceable(typed_onnx: Path, content: bytes, engine: Path) -> None:

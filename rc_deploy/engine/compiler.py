@@ -150,13 +150,31 @@ def _take_cache(config: trt.IBuilderConfig) -> bytes:
 
 
 def _layer_types(network: trt.INetworkDefinition) -> dict[str, tuple[str, str]]:
-    """Return (kind, type) of every layer by name; layers of one name are told apart by their index."""
+    """Return (kind, type) of every layer by name; layers of one name are told apart by their index.
+
+    The type is that of the first output, and of a layer whose operands are all dequantised that of the quantised ones,
+    where they are of one type: the library fuses the three. A shuffle between them, which gives a weight the rank of
+    the data, moves values only.
+    """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
+    quantised: dict[str, str] = {}
+    for layer in layers:
+        if layer.type.name == "DEQUANTIZE":
+            quantised[layer.get_output(0).name] = layer.get_input(0).dtype.name
+        elif layer.type.name == "SHUFFLE" and layer.get_input(0).name in quantised:
+            quantised[layer.get_output(0).name] = quantised[layer.get_input(0).name]
     return {
-        f"{index}:{layer.name}": (layer.type.name, layer.get_output(0).dtype.name)
+        f"{index}:{layer.name}": (layer.type.name, _computes_in(layer, quantised))
         for index, layer in enumerate(layers)
         if layer.num_outputs
     }
+
+
+def _computes_in(layer: trt.ILayer, quantised: dict[str, str]) -> str:
+    own = str(layer.get_output(0).dtype.name)
+    inputs = [layer.get_input(index) for index in range(min(layer.num_inputs, 2))]
+    kinds = {quantised.get(tensor.name) for tensor in inputs if tensor is not None}
+    return kinds.pop() or own if len(kinds) == 1 and len(inputs) == 2 else own
 
 
 def _logger(lib: Any, on_message: OnMessage) -> trt.ILogger:

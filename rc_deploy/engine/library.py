@@ -151,16 +151,19 @@ def require_features(library: Library, wanted: Sequence[str]) -> None:
             )
 
 
-def targets(library: Library, asked: Sequence[str] = (), hardware_compatible: bool = False) -> tuple[str, ...]:
+def targets(
+    library: Library, asked: Sequence[str] = (), hardware_compatible: bool = False, oldest: str = OLDEST_TARGET
+) -> tuple[str, ...]:
     """Return the compute capabilities that an engine is built for, in ascending order, e.g. ("8.6", "8.9").
 
     Args:
         library: that builds it.
         asked: those to build for; all that are not too old, or the machine's own, where there are none.
         hardware_compatible: it shall run on every GPU of Ampere or later.
+        oldest: that has the types of the graph.
 
     Raises:
-        InputError: one that the library does not offer.
+        InputError: one that the library does not offer, or that is older.
     """
     if library.name != "tensorrt-rtx":
         own = {found.compute_capability for found in gpu.driver().gpus}
@@ -171,7 +174,12 @@ def targets(library: Library, asked: Sequence[str] = (), hardware_compatible: bo
             f"{library.title} {version(library)} does not build for compute capability {', '.join(unknown)}.",
             f"It offers {', '.join(offered)}.",
         )
-    return _ascending(asked or [item for item in offered if _number(item) >= _number(OLDEST_TARGET)])
+    if oldest != OLDEST_TARGET and (older := [item for item in asked if _number(item) < _number(oldest)]):
+        raise InputError(
+            f"GPUs of compute capability {', '.join(older)} do not have the types of this graph.",
+            f"They are there from {oldest} on.",
+        )
+    return _ascending(asked or [item for item in offered if _number(item) >= _number(oldest)])
 
 
 def offers(library: Library) -> tuple[str, ...]:

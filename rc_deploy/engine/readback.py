@@ -19,11 +19,24 @@ from rc_deploy.specs import Precision
 
 if TYPE_CHECKING:
     from rc_deploy.engine.settings import Compiled
+    from rc_deploy.graph.plan import Plan
 
 # Layers that do the arithmetic; the others move, convert or combine tensors, or compute RC in float32 by contract.
 COMPUTE_LAYERS = {"CONVOLUTION", "MATRIX_MULTIPLY", "DECONVOLUTION"}
-_LAYER_TYPE = {Precision.FP32: "FLOAT", Precision.FP16: "HALF"}
-_ENGINE_TYPE = {Precision.FP32: "float", Precision.FP16: "half"}
+_LAYER_TYPE = {
+    Precision.FP32: "FLOAT",
+    Precision.FP16: "HALF",
+    Precision.BF16: "BF16",
+    Precision.INT8: "INT8",
+    Precision.FP8: "FP8",
+}
+_ENGINE_TYPE = {
+    Precision.FP32: "float",
+    Precision.FP16: "half",
+    Precision.BF16: "bf16",
+    Precision.INT8: "int8",
+    Precision.FP8: "fp8_e4m3",
+}
 # A compiled engine keeps constants of its own in float32 (scales, literals); real weights outweigh them.
 LEAST_WEIGHT_SHARE = 0.9
 # A record ends before the next begins: else a file of beginnings alone would be searched in quadratic time.
@@ -88,17 +101,21 @@ def program_types(engine: bytes) -> tuple[dict[str, int], dict[str, int]]:
     return dict(tensors.most_common()), dict(weights.most_common())
 
 
-def require_precision(found: Readback, asked: Precision) -> None:
+def require_precision(found: Readback, asked: Precision, plan: Plan) -> None:
     """Raise BuildError unless the build holds what was asked for.
 
-    Every convolution and matrix product must have the type asked for, and so must `LEAST_WEIGHT_SHARE` of the
-    weights' bytes where the engine's program text can be read.
+    As many convolutions and matrix products as were planned must have the type asked for, no more than were planned may
+    be float32, and none may be of another type. Of the weights' bytes, where the engine's program text can be read,
+    `LEAST_WEIGHT_SHARE` of what was planned must have the type asked for.
     """
-    wrong = {kind: count for kind, count in found.compute_layers.items() if kind != _LAYER_TYPE[asked]}
+    layers = dict(found.compute_layers)
+    narrow = layers.pop(_LAYER_TYPE[asked], 0)
+    wide = layers.pop(_LAYER_TYPE[Precision.FP32], 0)
     total = sum(found.engine_weight_bytes.values())
     share = found.engine_weight_bytes.get(_ENGINE_TYPE[asked], 0) / total if total else 1.0
-    if wrong or not found.compute_layers or share < LEAST_WEIGHT_SHARE:
+    if not narrow or narrow < plan.narrow or wide > plan.wide or layers or share < LEAST_WEIGHT_SHARE * plan.share:
         raise BuildError(
-            f"The engine is not {asked}: {found.verdict()}. Nothing was written.",
+            f"The engine is not {asked}: {found.verdict()}; {plan.narrow} layers should be {asked} and "
+            f"{plan.wide} float32. Nothing was written.",
             "Build from the float32 file that `rc-deploy export` wrote; its types decide.",
         )

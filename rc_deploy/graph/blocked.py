@@ -29,7 +29,7 @@ from rc_deploy.errors import InputError, reason
 from rc_deploy.graph.fuse import fused
 from rc_deploy.graph.rewrite import same_shape
 from rc_deploy.optional import require
-from rc_deploy.runners import register
+from rc_deploy.runners import WRONG_OPTIMISER, register
 from rc_deploy.schema import CALIBRATED_TAIL, DOMAIN, GCLU
 
 if TYPE_CHECKING:
@@ -126,7 +126,12 @@ def _optimised(runtime: Any, model: ModelProto, library: Path) -> ModelProto:
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         register(options, library)
         try:
-            runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            runtime.InferenceSession(
+                model.SerializeToString(),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=[WRONG_OPTIMISER],
+            )
         except Exception as error:
             raise InputError(f"ONNX Runtime refuses the model: {reason(error)}", "Export it again.") from error
         return onnx.load(options.optimized_model_filepath)

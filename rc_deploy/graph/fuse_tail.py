@@ -6,6 +6,9 @@
 
 W2 and B2 are W_mu over W_var and B_mu over B_var. All weights are constants as PyTorch's Linear has them (transB = 1;
 a bias of zeros may be left out), and nothing else uses g, h, Mu or LogVar. `fuse_residual` comes before it.
+
+In a 16-bit graph (1) and (2) are float32, between casts of A, Mu and LogVar. The fused operator computes in float32 as
+well, from weights in A's type; the casts go.
 """
 
 from __future__ import annotations
@@ -31,12 +34,16 @@ def _fuse(graph: ir.Graph, residual: ir.Node) -> bool:
     if (residual.domain, residual.op_type) != (DOMAIN, CALIBRATED_RESIDUAL.name):
         return False
     a, mu, log_var, shortcut = residual.inputs
-    mean, variance = _linear(mu), _linear(log_var)
+    casts = [cast for cast in (_cast(mu), _cast(log_var)) if cast is not None]
+    mean, variance = (_linear(cast.inputs[0]) for cast in casts) if len(casts) == 2 else (_linear(mu), _linear(log_var))
     if mean is None or variance is None or mean.inputs[0] is not variance.inputs[0]:
         return False
     squeeze = _linear(mean.inputs[0], users=2)
     pool = None if squeeze is None or squeeze.inputs[0] is None else squeeze.inputs[0].producer()
-    if squeeze is None or pool is None or not _pools(pool, a) or only_user(pool.outputs[0], "Gemm") is None:
+    if squeeze is None or pool is None or only_user(pool.outputs[0], "Gemm") is None:
+        return False
+    widened = _cast(pool.inputs[0]) if casts else None
+    if not _pools(pool, a if widened is None else widened.outputs[0]) or (widened and widened.inputs[0] is not a):
         return False
     weights = {
         "W1": _weight(squeeze),
@@ -44,9 +51,19 @@ def _fuse(graph: ir.Graph, residual: ir.Node) -> bool:
         "W2": np.concatenate([_weight(mean), _weight(variance)]),
         "B2": np.concatenate([_bias(mean), _bias(variance)]),
     }
+    narrow = casts[0].outputs[0].dtype if casts else None
+    if narrow is not None:
+        weights = {name: values.astype(narrow.numpy()) for name, values in weights.items()}
     initializers = [_initializer(graph, f"{residual.outputs[0].name}.{name}", weights[name]) for name in weights]
-    replace(graph, [pool, squeeze, mean, variance, residual], CALIBRATED_TAIL.name, [a, shortcut, *initializers])
+    nodes = [*([widened] if widened else []), pool, squeeze, mean, variance, *casts, residual]
+    replace(graph, nodes, CALIBRATED_TAIL.name, [a, shortcut, *initializers])
     return True
+
+
+def _cast(value: ir.Value | None) -> ir.Node | None:
+    """Return the Cast that makes `value`, for one user."""
+    node = None if value is None or len(value.uses()) != 1 else value.producer()
+    return node if node is not None and (node.domain, node.op_type) == ("", "Cast") else None
 
 
 def _linear(value: ir.Value | None, users: int = 1) -> ir.Node | None:

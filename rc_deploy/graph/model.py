@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -19,7 +19,11 @@ from rc_deploy.graph.bounds import require_bounded, require_finite_calls, requir
 from rc_deploy.graph.describe import describe
 from rc_deploy.graph.texts import require_texts
 from rc_deploy.schema import OPERATORS
-from rc_deploy.specs import InputSpec, Precision  # noqa: TC001 (`decode` reads the annotations of Provenance)
+from rc_deploy.specs import (  # noqa: TC001 (`decode` reads the annotations of Provenance)
+    Calibration,
+    InputSpec,
+    Precision,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +44,8 @@ class Provenance:
         input: what it takes, what its outputs mean.
         precision: of weights and activations.
         checkpoint_sha256: of the checkpoint it was exported from.
+        kept: names of nodes that stay float32 in a narrower graph.
+        calibration: of a quantised graph.
     """
 
     version: str
@@ -48,6 +54,8 @@ class Provenance:
     input: InputSpec
     precision: Precision
     checkpoint_sha256: str
+    kept: list[str] = field(default_factory=list)
+    calibration: Calibration | None = None
 
 
 def load(path: Path) -> ModelProto:
@@ -143,7 +151,7 @@ def check(model: ModelProto, name: str, serialised: bytes | None = None) -> None
 
 def set_provenance(model: ModelProto, provenance: Provenance) -> None:
     """Write `provenance` into the model's metadata, in place of any that is there, and in words for viewers."""
-    document = {**vars(provenance), "input": provenance.input.to_json()}
+    document = asdict(provenance)
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key != _KEY}
     onnx.helper.set_model_props(model, {**kept, _KEY: json.dumps(document, sort_keys=True)})
     describe(model, provenance)

@@ -65,7 +65,11 @@ def engine_of(network: Path, backend: str, plugins: Plugins, precision: Precisio
         with pytest.MonkeyPatch.context() as patch:
             if plugins is not Plugins.OFF:
                 patch.setenv("RC_DEPLOY_LIBRARIES", str(built_with_cuda("librc_trt.so").parent))
-            build(network.with_suffix(".onnx"), path, BuildOptions(precision, backend, plugins, (BATCH,)))
+            build(
+                network.with_suffix(".onnx"),
+                path,
+                BuildOptions(precision=precision, backend=backend, plugins=plugins, batch=(BATCH,)),
+            )
     if problem := obstacle(manifest.read(path)):
         pytest.skip(f"this machine does not run the engine: {problem}")
     return path
