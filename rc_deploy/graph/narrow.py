@@ -68,10 +68,22 @@ def narrowed(model: ModelProto, kind: int, kept: Collection[str], name: str) -> 
             forms.wanted(value.name, TensorProto.FLOAT, nodes)
     del result.graph.node[:]
     result.graph.node.extend(nodes)
-    for value in result.graph.value_info:
+    _state_types(result, forms, kind)
+    return result
+
+
+def _state_types(model: ModelProto, forms: _Forms, kind: int) -> None:
+    """Write down the types of what is narrow now, and type and shape of what casts make."""
+    stated = {value.name: value for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)}
+    for value in model.graph.value_info:
         if forms.names.get((value.name, kind)) == value.name:
             value.type.tensor_type.elem_type = kind
-    return result
+    for (tensor, number), name in forms.names.items():
+        if name not in stated and tensor in stated:
+            added = model.graph.value_info.add()
+            added.CopyFrom(stated[tensor])
+            added.name = name
+            added.type.tensor_type.elem_type = number
 
 
 class _Forms:
