@@ -151,7 +151,7 @@ def test_other_graphs_cannot_call_themselves_so(
         with pytest.raises(BuildError, match=f"The engine is not {precision}|HW-specific datatypes: fp8"):
             build(small_onnx, tmp_path / "m.engine", options(precision))
         monkeypatch.undo()
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"m.engine.log"}  # of a refusal by the library
 
 
 @pytest.mark.parametrize("precision", NARROW)

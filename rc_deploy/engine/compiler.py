@@ -174,7 +174,7 @@ def _computes_in(layer: trt.ILayer, quantised: dict[str, str]) -> str:
     own = str(layer.get_output(0).dtype.name)
     inputs = [layer.get_input(index) for index in range(min(layer.num_inputs, 2))]
     kinds = {quantised.get(tensor.name) for tensor in inputs if tensor is not None}
-    return kinds.pop() or own if len(kinds) == 1 and len(inputs) == 2 else own
+    return next(iter(kinds)) or own if len(kinds) == 1 and len(inputs) == 2 else own
 
 
 def _logger(lib: Any, on_message: OnMessage) -> trt.ILogger:
