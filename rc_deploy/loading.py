@@ -14,7 +14,7 @@ from rc_deploy.graph.blocked import fastest
 from rc_deploy.graph.precision import require_precision
 from rc_deploy.graph.roundings import roundings
 from rc_deploy.runners import OnnxRunner, Runner, TorchRunner
-from rc_deploy.specs import Precision
+from rc_deploy.specs import BatchRange, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,10 @@ class Loaded:
         roundings: returns those of its arithmetic; for a reference, which is float32.
         kernels: runs an ONNX file with native kernels where `runner` runs its bodies; None where there are none.
         note: what else than the artefact itself runs, and why; empty if it is the artefact.
+        network: of a checkpoint, to look into its layers.
+        graph: that is run or that an engine was compiled from, to look into its layers.
+        checkpoint_sha256: of the checkpoint it was made from, or that it is.
+        largest_batch: that an engine was built for; None where any will do.
     """
 
     path: Path
@@ -52,6 +56,10 @@ class Loaded:
     roundings: Callable[[], list[Rounding]]
     kernels: Runner | None = None
     note: str = ""
+    network: nn.Module | None = None
+    graph: ModelProto | None = None
+    checkpoint_sha256: str = ""
+    largest_batch: int | None = None
 
 
 def load(path: Path, threads: int | None = None, factory: str | None = None, bodies: bool = False) -> Loaded:
@@ -74,12 +82,22 @@ def load(path: Path, threads: int | None = None, factory: str | None = None, bod
     if kind is Kind.CHECKPOINT:
         saved = checkpoint.load(path)
         network = saved.module(factory)
-        traced = partial(_roundings_of_network, network, saved.input.shape)
-        return Loaded(path, kind, sha256(path), Precision.FP32, saved.input, TorchRunner(network, threads), traced)
+        return Loaded(
+            path=path,
+            kind=kind,
+            sha256=(digest := sha256(path)),
+            precision=Precision.FP32,
+            input=saved.input,
+            runner=TorchRunner(network, threads),
+            roundings=partial(_roundings_of_network, network, saved.input.shape),
+            network=network,
+            checkpoint_sha256=digest,
+        )
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
-        return _onnx(path, kind, model, threads, _engine_note(record))
+        largest = BatchRange.parse(record.batch).maximum
+        return replace(_onnx(path, kind, model, threads, _engine_note(record)), largest_batch=largest)
     found = _onnx(path, kind, onnx_model.load(path), threads)
     if found.kernels and not bodies:
         return replace(found, runner=found.kernels, kernels=None)
@@ -101,6 +119,8 @@ def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: 
         roundings=partial(roundings, model),
         kernels=OnnxRunner(model, threads, form=partial(fastest, library=library)) if library else None,
         note=note,
+        graph=model,
+        checkpoint_sha256=provenance.checkpoint_sha256,
     )
 
 

@@ -15,11 +15,11 @@ LONGEST = 400
 LAYERS = [
     {"errors", "schema", "__init__"},
     {"decode", "optional", "files", "specs", "gpu", "native"},
-    {"artefacts", "compare", "manifest", "models", "outputs", "tolerances"},
+    {"artefacts", "compare", "manifest", "matrix", "models", "outputs", "significance", "tolerances"},
     {"checkpoint", "condition", "data", "nn", "runners"},
     {"graph", "machine"},
     {"engine", "export", "loading"},
-    {"bench", "doctor", "inspection", "report", "validate"},
+    {"bench", "bisection", "doctor", "inspection", "parity", "report", "stress", "validate", "verdict"},
     {"cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

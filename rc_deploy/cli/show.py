@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rc_deploy.export import ExportResult
     from rc_deploy.inspection import Inspection
     from rc_deploy.report import Summary
-    from rc_deploy.validate import Validation
 
 # Names of classes and the like: so many are shown, --json has them all.
 MOST_ITEMS = 12
@@ -53,10 +52,10 @@ def _progress(*columns: Any) -> Progress:
 
 def exported(result: ExportResult, json_to: str | None) -> None:
     """Show what `export` wrote."""
-    if _as_json({**asdict(result), "path": str(result.path)}, json_to):
+    if as_json({**asdict(result), "path": str(result.path)}, json_to):
         return
     layers = ", ".join(f"{count} {name}" for name, count in result.rc_layers.items()) or "none"
-    _facts(
+    facts_table(
         f"{result.path} computes what PyTorch computes",
         {
             "largest error of a logit": _share(result.comparison.max_error, result.tolerance.maximum),
@@ -71,10 +70,10 @@ def exported(result: ExportResult, json_to: str | None) -> None:
 
 def built(result: BuildResult, json_to: str | None) -> None:
     """Show what `build` wrote."""
-    if _as_json(asdict(result.manifest), json_to):
+    if as_json(asdict(result.manifest), json_to):
         return
     record = result.manifest
-    _facts(
+    facts_table(
         f"{result.engine} is {record.precision['asked']}",
         {
             "found": result.readback.verdict(),
@@ -86,39 +85,13 @@ def built(result: BuildResult, json_to: str | None) -> None:
         },
     )
     for warning in result.warnings:
-        _out().print(Text(f"warning: {warning}", style="yellow"))
+        console().print(Text(f"warning: {warning}", style="yellow"))
     _next("validate", str(result.engine), "--reference", "CHECKPOINT", "--data", "NAME:test")
-
-
-def validated(outcome: Validation, json_to: str | None) -> None:
-    """Show how far an artefact is from its reference."""
-    if _as_json(outcome.to_json(), json_to):
-        return
-    comparison = outcome.comparison
-    table = Table(title=f"{outcome.artefact.path} against {outcome.reference.path}", title_justify="left")
-    for name in ("criterion", "value", "bound", ""):
-        table.add_column(name, justify="right" if name in ("value", "bound") else "left")
-    for item in outcome.criteria:
-        verdict = Text("pass", style="green") if item.passed else Text("FAIL", style="bold red")
-        table.add_row(item.name, f"{item.value:.4g}", f"{item.relation} {item.bound:.4g}", verdict)
-    _out().print(table)
-    same = comparison.images - len(comparison.flips)
-    facts = {
-        "images": f"{comparison.images:,} of {outcome.data}",
-        "top-1 agreement": f"{comparison.agreement:.2f}% ({same:,} of {comparison.images:,})",
-        "smallest cosine": f"{comparison.cosine:.9f}",
-        "reference": outcome.reference.runner.name + _accuracy(comparison.reference_accuracy),
-        "artefact": f"{outcome.artefact.precision} in {outcome.artefact.runner.name}"
-        + _accuracy(comparison.artefact_accuracy),
-    }
-    _facts("PASS" if outcome.passed else "FAIL", facts)
-    if outcome.artefact.note:
-        _out().print(Text(f"note: {outcome.artefact.note}", style="yellow"))
 
 
 def benched(outcome: Bench, json_to: str | None) -> None:
     """Show times per batch size."""
-    if _as_json(outcome.to_json(), json_to):
+    if as_json(outcome.to_json(), json_to):
         return
     table = Table(title="Milliseconds per run; the artefacts took turns", title_justify="left")
     table.add_column("batch", justify="right")
@@ -135,43 +108,43 @@ def benched(outcome: Bench, json_to: str | None) -> None:
             f"{timing.ratio:.2f} ({low:.2f} to {high:.2f})" if timing.artefact else "1",
             end_section=timing.artefact == len(outcome.artefacts) - 1,
         )
-    _out().print(table)
-    _facts("Run by", {loaded.path.name: loaded.runner.name for loaded in outcome.artefacts})
+    console().print(table)
+    facts_table("Run by", {loaded.path.name: loaded.runner.name for loaded in outcome.artefacts})
 
 
 def reported(summary: Summary, output: Path, sha256: str, json_to: str | None) -> None:
     """Show the head of a report."""
     rows = [{"label": label, "value": value, "passed": passed} for label, value, passed in summary.rows]
     document = {"verdict": summary.verdict.word, "passed": summary.verdict.passed, "rows": rows}
-    if _as_json({**document, "output": str(output), "sha256": sha256}, json_to):
+    if as_json({**document, "output": str(output), "sha256": sha256}, json_to):
         return
     table = Table(title=f"Summary; the whole report is in {output}", title_justify="left", show_header=False)
     for label, value, passed in summary.rows:
         style = {True: "green", False: "bold red", None: "default"}[passed]
         table.add_row(label, Text(value, style=style))
-    _out().print(table)
+    console().print(table)
 
 
 def inspected(found: Inspection, json_to: str | None) -> None:
     """Show what a file holds."""
-    if _as_json({"verdict": found.verdict, **found.details}, json_to):
+    if as_json({"verdict": found.verdict, **found.details}, json_to):
         return
-    _out().print(Text(found.verdict, style="bold"))
+    console().print(Text(found.verdict, style="bold"))
     for section, content in found.details.items():
-        _facts(section, {key: _plain(value) for key, value in content.items()})
+        facts_table(section, {key: _plain(value) for key, value in content.items()})
 
 
 def downloaded(dataset: str, folder: Path, written: list[Path], json_to: str | None) -> None:
     """Show where a data set is now, and which of its files are new."""
-    if _as_json({"dataset": dataset, "folder": str(folder), "written": [str(path) for path in written]}, json_to):
+    if as_json({"dataset": dataset, "folder": str(folder), "written": [str(path) for path in written]}, json_to):
         return
     news = f"{len(written)} files written, checked by size and SHA-256" if written else "all of it was there already"
-    _facts(f"{dataset} is in {folder}", {"files": news})
+    facts_table(f"{dataset} is in {folder}", {"files": news})
 
 
 def diagnosed(checks: list[Check], facts: dict[str, Any], json_to: str | None) -> None:
     """Show what works on this machine."""
-    if _as_json({"checks": [asdict(check) for check in checks], "machine": facts}, json_to):
+    if as_json({"checks": [asdict(check) for check in checks], "machine": facts}, json_to):
         return
     table = Table(title="What works here", title_justify="left")
     for name in ("", "works", "with, or why not", "remedy"):
@@ -179,11 +152,11 @@ def diagnosed(checks: list[Check], facts: dict[str, Any], json_to: str | None) -
     for check in checks:
         verdict = Text("yes", style="green") if check.works else Text("no", style="yellow")
         table.add_row(check.name, verdict, check.detail, check.remedy)
-    _out().print(table)
-    _facts("This machine", {key: _plain(value) for key, value in facts.items()})
+    console().print(table)
+    facts_table("This machine", {key: _plain(value) for key, value in facts.items()})
 
 
-def _as_json(document: dict[str, Any], target: str | None) -> bool:
+def as_json(document: dict[str, Any], target: str | None) -> bool:
     """Write `document` where --json says; return whether it took the place of the tables."""
     if target == "-":
         print(json_text(document))
@@ -192,31 +165,29 @@ def _as_json(document: dict[str, Any], target: str | None) -> bool:
     return target == "-"
 
 
-def _out() -> Console:
+def console() -> Console:
+    """Return where tables are printed."""
     return Console(markup=False, highlight=False)
 
 
-def _facts(title: str, facts: dict[str, str]) -> None:
+def facts_table(title: str, facts: dict[str, str]) -> None:
+    """Print facts under a title, a line each."""
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in facts.items():
         table.add_row(key, Text(value))
-    _out().print(table)
+    console().print(table)
 
 
 def _next(*arguments: str) -> None:
-    _out().print(Text("next: ", style="green") + Text(shlex.join(("rc-deploy", *arguments))), soft_wrap=True)
+    console().print(Text("next: ", style="green") + Text(shlex.join(("rc-deploy", *arguments))), soft_wrap=True)
 
 
 def _share(value: float, bound: float) -> str:
     if not bound:  # logits that are all zero
         return f"{value:.3g}; rounding explains none"
     return f"{value:.3g}, {value / bound:.0%} of the {bound:.3g} that rounding explains"
-
-
-def _accuracy(percent: float | None) -> str:
-    return "" if percent is None else f", accuracy {percent:.2f}%"
 
 
 def _plain(value: Any) -> str:

@@ -1,0 +1,272 @@
+"""Bisection: the first layer of an artefact whose output leaves its tolerance.
+
+Every layer is held against the same layer of the reference, on a few images: the tensors of the artefact's graph are
+made outputs, a group at a time, so that memory stays bounded; a checkpoint's modules are looked into with hooks. What
+difference is allowed at a layer is derived as it is for the logits, from the reference alone (docs/tolerances.md):
+from the roundings up to that layer, and the condition number and the unevenness of the error measured there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import onnx
+
+from rc_deploy import tolerances
+from rc_deploy.compare import absolute_error
+from rc_deploy.condition import disturbed, relative, unevenness
+from rc_deploy.errors import InputError
+from rc_deploy.graph.layers import layer_outputs, module_outputs, roundings_before
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+    from torch import nn
+
+    from rc_deploy.loading import Loaded
+    from rc_deploy.tolerances import Rounding, Tolerance
+
+    Array = NDArray[np.floating[Any]]
+
+# Images that the layers are compared on: the fewer, the less memory; 16 of 32 x 32 give 10^4 values and more per layer.
+IMAGES = 16
+# Of all values that one group of layers holds at a time: the artefact's, the reference's, and its float64's.
+LARGEST_GROUP = 256 * 2**20
+_BYTES = 4 + 4 + 8
+QUANTILES = (0.5, 0.99, 0.999)
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """How far one layer of an artefact is from the reference's.
+
+    Attributes:
+        modules: paths of the PyTorch modules that it stands for, in the order in which they run: one, or a convolution
+            and the batch norm that export folded into it; "" is the whole network.
+        tensor: of the artefact's graph.
+        max_error: largest absolute difference.
+        mean_error: mean absolute difference.
+        error_quantiles: absolute difference not exceeded by 50, 99 and 99.9 percent of the values.
+        tolerance: of both.
+    """
+
+    modules: tuple[str, ...]
+    tensor: str
+    max_error: float
+    mean_error: float
+    error_quantiles: tuple[float, float, float]
+    tolerance: Tolerance
+
+    @property
+    def name(self) -> str:
+        """The modules' paths."""
+        return " + ".join(self.modules) or "(the network)"
+
+    @property
+    def used(self) -> float:
+        """The error in units of its tolerance: the larger of the two ratios."""
+        pairs = ((self.max_error, self.tolerance.maximum), (self.mean_error, self.tolerance.mean))
+        return max(0.0 if error == 0 else error / bound if bound else math.inf for error, bound in pairs)
+
+    @property
+    def within(self) -> bool:
+        """Whether both errors are within their tolerance; not where one is not a number."""
+        return self.used <= 1
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """Every layer of an artefact held against its reference, in the order in which they run."""
+
+    artefact: str
+    images: int
+    layers: tuple[LayerError, ...]
+
+    @property
+    def first(self) -> int | None:
+        """Index of the first layer beyond its tolerance; None where there is none."""
+        return next((index for index, layer in enumerate(self.layers) if not layer.within), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        rows = [{**asdict(layer), "used": layer.used, "within": layer.within} for layer in self.layers]
+        return {"artefact": self.artefact, "images": self.images, "first": self.first, "layers": rows}
+
+
+def bisect(
+    artefact: Loaded,
+    reference: Loaded,
+    images: NDArray[np.float32],
+    threads: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> Bisection:
+    """Hold each layer of an artefact against the reference's.
+
+    An engine is looked into through the typed ONNX that it was compiled from, an ONNX file through its bodies.
+
+    Args:
+        artefact: with a graph.
+        reference: with a network or a graph.
+        images: normalised (N, C, H, W); of a graph with a fixed batch, so many are used, repeated if need be.
+        threads: for one operator; None for every processor this process may use.
+        on_progress: called with layers done and layers in all.
+
+    Raises:
+        InputError: the artefact's graph does not say which modules its nodes came from.
+    """
+    graph = artefact.graph
+    if graph is None:
+        raise InputError(f"{artefact.path} has no graph to look into.", "Give an ONNX file or an engine.")
+    images = _fitting(images, graph, reference.graph)
+    outputs = module_outputs(graph)
+    layers = _layers(reference, outputs.keys(), threads)
+    tensors = {module: tensor for module, tensor in outputs.items() if module in layers.roundings}
+    if not tensors:
+        raise InputError(
+            f"The layers of {artefact.path} cannot be told: its nodes do not say which module they came from.",
+            "Export it again with this version of rc-deploy, which keeps their names.",
+        )
+    found: list[LayerError] = []
+    for group in _groups(tensors, graph, len(images)):
+        values = layer_outputs(graph, [tensors[module] for module in group], images, threads)
+        expected = layers.measure(group, images)
+        for module, value in zip(group, values, strict=True):
+            if value.shape == expected[module].values.shape:
+                found.append(_judged(module, tensors[module], value, expected[module], layers, artefact))
+        on_progress(len(found), len(tensors))
+    return Bisection(artefact.path.name, len(images), tuple(found))
+
+
+def _judged(
+    module: str, tensor: str, value: Array, expected: _Measured, layers: _Reference, artefact: Loaded
+) -> LayerError:
+    error = absolute_error(expected.values.astype(np.float64), value.astype(np.float64))
+    derived = tolerances.derive(layers.roundings[module], artefact.precision, expected.values, expected.condition)
+    return LayerError(
+        modules=layers.modules[module],
+        tensor=tensor,
+        max_error=float(error.max()),
+        mean_error=float(error.mean()),
+        error_quantiles=tuple(np.quantile(error, QUANTILES, method="lower").tolist()),
+        tolerance=replace(derived, maximum=derived.maximum * expected.unevenness),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A layer of the reference: its values, how much it enlarges rounding errors, and how unevenly they lie."""
+
+    values: Array
+    condition: float
+    unevenness: float
+
+
+class _Reference(Protocol):
+    """The layers of a reference, by the paths of their modules as a graph names them.
+
+    Attributes:
+        roundings: of all arithmetic up to each layer.
+        modules: paths of the modules that each layer stands for; the last one's output is compared.
+    """
+
+    roundings: dict[str, Sequence[Rounding]]
+    modules: dict[str, tuple[str, ...]]
+
+    def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
+        """Return these layers."""
+        ...
+
+
+def _layers(reference: Loaded, named: Collection[str], threads: int | None) -> _Reference:
+    """Return the layers of a reference, for an artefact whose graph names these modules."""
+    if reference.network is not None:
+        return _NetworkLayers(reference.network, reference.input.shape, named)
+    if reference.graph is None:
+        raise InputError(f"{reference.path} has no layers to look into.", "Give a checkpoint or an ONNX file.")
+    return _GraphLayers(reference.graph, threads)
+
+
+class _NetworkLayers:
+    """Of a PyTorch network: condition and unevenness are those of its float32 against its float64."""
+
+    def __init__(self, network: nn.Module, shape: tuple[int, int, int], named: Collection[str]) -> None:
+        from rc_deploy.nn.layers import layers  # imports PyTorch
+
+        self._network = network
+        found = layers(network, shape)
+        pairs = [(layer.normalises, path) for path, layer in found.items() if layer.normalises is not None]
+        self.modules: dict[str, tuple[str, ...]] = {path: (path,) for path in found}
+        for before, norm in pairs:
+            # Of the two only one left a node, under its own name or the other's: they were folded into one.
+            if (before in named) != (norm in named):
+                self.modules[before] = self.modules[norm] = (before, norm)
+        self.roundings = {path: found[modules[-1]].roundings for path, modules in self.modules.items()}
+
+    def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
+        from rc_deploy.nn.layers import outputs  # imports PyTorch
+
+        paths = {module: self.modules[module][-1] for module in modules}
+        wide, exact = (outputs(self._network, images, set(paths.values()), float64) for float64 in (False, True))
+        return {module: self._measured(module, wide[path], exact[path]) for module, path in paths.items()}
+
+    def _measured(self, module: str, found: Array, exact: Array) -> _Measured:
+        predicted = math.sqrt(sum(rounding.float32_variance() for rounding in self.roundings[module]))
+        values, exact = found.astype(np.float64), exact.astype(np.float64)
+        condition = max(1.0, relative(values, exact) / predicted) if predicted else 1.0
+        return _Measured(found, condition, unevenness(values, exact))
+
+
+class _GraphLayers:
+    """Of an ONNX graph: condition and unevenness are those of its reaction to a disturbed input."""
+
+    def __init__(self, graph: ModelProto, threads: int | None) -> None:
+        self._graph, self._threads = graph, threads
+        self._tensors = module_outputs(graph)
+        self.modules: dict[str, tuple[str, ...]] = {module: (module,) for module in self._tensors}
+        self.roundings = {module: roundings_before(graph, tensor) for module, tensor in self._tensors.items()}
+
+    def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
+        moved = disturbed(images)
+        tensors = [self._tensors[module] for module in modules]
+        values, others = (layer_outputs(self._graph, tensors, given, self._threads) for given in (images, moved))
+        change = relative(moved.astype(np.float64), images.astype(np.float64))
+        return {
+            module: self._measured(value.astype(np.float64), other.astype(np.float64), change)
+            for module, value, other in zip(modules, values, others, strict=True)
+        }
+
+    @staticmethod
+    def _measured(values: Array, moved: Array, change: float) -> _Measured:
+        return _Measured(values, max(1.0, relative(moved, values) / change), unevenness(moved, values))
+
+
+def _fitting(images: NDArray[np.float32], *graphs: ModelProto | None) -> NDArray[np.float32]:
+    """Return as many images as the graphs take at once, where their batch is fixed."""
+    sizes = [graph.graph.input[0].type.tensor_type.shape.dim[0] for graph in graphs if graph is not None]
+    fixed = [size.dim_value for size in sizes if size.HasField("dim_value")]
+    return np.resize(images, (fixed[0], *images.shape[1:])) if fixed else images
+
+
+def _groups(tensors: dict[str, str], graph: ModelProto, images: int) -> Iterator[list[str]]:
+    """Yield the modules in order, as many at a time as `LARGEST_GROUP` allows, one at least."""
+    inferred = onnx.shape_inference.infer_shapes(graph)
+    sizes = {
+        value.name: math.prod(max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim[1:])
+        for value in (*inferred.graph.value_info, *inferred.graph.output)
+    }
+    group: list[str] = []
+    held = 0
+    for module, tensor in tensors.items():
+        size = sizes.get(tensor, 1) * images * _BYTES
+        if group and held + size > LARGEST_GROUP:
+            yield group
+            group, held = [], 0
+        group.append(module)
+        held += size
+    if group:
+        yield group

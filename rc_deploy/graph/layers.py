@@ -1,0 +1,132 @@
+"""The layers of a graph: which tensor holds the output of each PyTorch module, and how to look at those tensors.
+
+`rc-deploy export` keeps of every node the path of the module that it came from; conversion to another precision keeps
+it too. A module's output is what the last of its nodes, its submodules' included, makes: all others of them feed it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx.helper
+from onnx import TensorProto
+
+from rc_deploy.errors import InputError, reason
+from rc_deploy.graph.from_torch import MODULE_KEY
+from rc_deploy.graph.roundings import roundings
+from rc_deploy.optional import require
+from rc_deploy.runners import default_threads, register
+from rc_deploy.schema import CALIBRATED_RESIDUAL, CALIBRATED_TAIL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from onnx import ModelProto, NodeProto
+
+    from rc_deploy.tolerances import Rounding
+
+    Array = NDArray[np.float32]
+
+# Operators into which fusion took the sum and the activation behind the module that they are named after: what they
+# make is the output of the block around it.
+_REACH_BEYOND = {CALIBRATED_RESIDUAL.name, CALIBRATED_TAIL.name}
+
+
+def module_outputs(model: ModelProto) -> dict[str, str]:
+    """Return the tensor that holds each module's output, by the module's path, in the order of the graph.
+
+    The path of the whole network is "". Of modules that end in one tensor, as a block and its activation do, only the
+    innermost is named. Modules that left no node behind, as a folded BatchNorm, are not in it.
+    """
+    found: dict[str, str] = {}
+    hidden: set[str] = set()
+    for node in model.graph.node:
+        path = next((entry.value for entry in node.metadata_props if entry.key == MODULE_KEY), "")
+        if node.op_type in _REACH_BEYOND:
+            hidden.add(path)
+            path = path.rpartition(".")[0]
+        for module in _upwards(path):
+            found.pop(module, None)  # to the end of the order
+            found[module] = node.output[0]
+    depth = {module: len(list(_upwards(module))) for module in found}
+    innermost = {found[module]: module for module in sorted(found, key=depth.__getitem__)}
+    return {module: tensor for tensor, module in _ordered(model, innermost) if module not in hidden}
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """Yield a module's path and those of the modules around it."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""
+
+
+def _ordered(model: ModelProto, by_tensor: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for node in model.graph.node:
+        for tensor in node.output:
+            if tensor in by_tensor:
+                yield tensor, by_tensor[tensor]
+
+
+def roundings_before(model: ModelProto, tensor: str) -> list[Rounding]:
+    """Return the roundings of every node that a tensor depends on. Raises InputError as `graph.roundings`."""
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    del cut.graph.output[:]
+    cut.graph.output.append(onnx.helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
+    return roundings(cut)
+
+
+def layer_outputs(
+    model: ModelProto,
+    tensors: Sequence[str],
+    images: Array,
+    threads: int | None = None,
+    library: Path | None = None,
+) -> list[Array]:
+    """Run a model in ONNX Runtime on the CPU and return what these tensors hold, as float32.
+
+    Args:
+        model: with one input.
+        tensors: of its main graph, of any floating-point type.
+        images: normalised images (N, C, H, W); N is the graph's batch where that is fixed.
+        threads: for one operator; None for every processor this process may use.
+        library: librc_ort, to run its kernels; None runs the bodies.
+
+    Raises:
+        InputError: ONNX Runtime refuses the model.
+        MissingDependencyError: it is not installed.
+    """
+    runtime = require("onnxruntime", "Running an ONNX file")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads or default_threads()
+    options.log_severity_level = 3
+    if library:
+        register(options, library)
+    content = exposed(model, tensors).SerializeToString()
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        values: list[Array] = session.run(None, {session.get_inputs()[0].name: images})
+    except Exception as error:
+        raise InputError(f"ONNX Runtime refuses the model: {reason(error)}", "Export it again.") from error
+    return values
+
+
+def exposed(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
+    """Return a copy of a model whose outputs are these tensors, cast to float32."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    for index, tensor in enumerate(tensors):
+        name = f"rc_deploy.exposed.{index}"
+        copy.graph.node.append(_widened(tensor, name))
+        copy.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    return copy
+
+
+def _widened(tensor: str, name: str) -> NodeProto:
+    return onnx.helper.make_node("Cast", [tensor], [name], name=name, to=TensorProto.FLOAT)
