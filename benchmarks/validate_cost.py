@@ -44,7 +44,9 @@ def main() -> None:
     bare, whole, plain = (statistics.median(times) for times in zip(*rounds, strict=True))
     ratio, plain_ratio = (statistics.median(times[index] / times[0] for times in rounds) for index in (1, 2))
     print(f"bare inference {bare:.2f} s, validate {whole:.2f} s, --no-stress {plain:.2f} s; {given.rounds} rounds")
-    print(f"validate takes {ratio:.3f} times the bare inference (at most {LARGEST_RATIO}); --no-stress {plain_ratio:.3f}")
+    print(
+        f"validate takes {ratio:.3f} times the bare inference (at most {LARGEST_RATIO}); --no-stress {plain_ratio:.3f}"
+    )
 
 
 def _round(checkpoint: Path, model: Path, options: ValidateOptions) -> tuple[float, float, float]:

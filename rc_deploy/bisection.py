@@ -19,7 +19,8 @@ from rc_deploy import tolerances
 from rc_deploy.compare import absolute_error
 from rc_deploy.condition import disturbed, relative, unevenness
 from rc_deploy.errors import InputError
-from rc_deploy.graph.layers import layer_outputs, module_outputs, roundings_before
+from rc_deploy.graph.modules import layer_outputs, module_outputs
+from rc_deploy.graph.roundings import roundings_up_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -110,8 +111,8 @@ def bisect(
     An engine is looked into through the typed ONNX that it was compiled from, an ONNX file through its bodies.
 
     Args:
-        artefact: with a graph.
-        reference: with a network or a graph.
+        artefact: an ONNX file or an engine.
+        reference: a checkpoint or an ONNX file.
         images: normalised (N, C, H, W); of a graph with a fixed batch, so many are used, repeated if need be.
         threads: for one operator; None for every processor this process may use.
         on_progress: called with layers done and layers in all.
@@ -119,10 +120,8 @@ def bisect(
     Raises:
         InputError: the artefact's graph does not say which modules its nodes came from.
     """
-    graph = artefact.graph
-    if graph is None:
-        raise InputError(f"{artefact.path} has no graph to look into.", "Give an ONNX file or an engine.")
-    images = _fitting(images, graph, reference.graph)
+    graph = artefact.graph()
+    images = _fitting(images, graph, *([] if reference.network else [reference.graph()]))
     outputs = module_outputs(graph)
     layers = _layers(reference, outputs.keys(), threads)
     tensors = {module: tensor for module, tensor in outputs.items() if module in layers.roundings}
@@ -186,9 +185,7 @@ def _layers(reference: Loaded, named: Collection[str], threads: int | None) -> _
     """Return the layers of a reference, for an artefact whose graph names these modules."""
     if reference.network is not None:
         return _NetworkLayers(reference.network, reference.input.shape, named)
-    if reference.graph is None:
-        raise InputError(f"{reference.path} has no layers to look into.", "Give a checkpoint or an ONNX file.")
-    return _GraphLayers(reference.graph, threads)
+    return _GraphLayers(reference.graph(), threads)
 
 
 class _NetworkLayers:
@@ -228,7 +225,8 @@ class _GraphLayers:
         self._graph, self._threads = graph, threads
         self._tensors = module_outputs(graph)
         self.modules: dict[str, tuple[str, ...]] = {module: (module,) for module in self._tensors}
-        self.roundings = {module: roundings_before(graph, tensor) for module, tensor in self._tensors.items()}
+        behind = roundings_up_to(graph)
+        self.roundings = {module: behind[tensor] for module, tensor in self._tensors.items()}
 
     def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
         moved = disturbed(images)
@@ -245,9 +243,9 @@ class _GraphLayers:
         return _Measured(values, max(1.0, relative(moved, values) / change), unevenness(moved, values))
 
 
-def _fitting(images: NDArray[np.float32], *graphs: ModelProto | None) -> NDArray[np.float32]:
+def _fitting(images: NDArray[np.float32], *graphs: ModelProto) -> NDArray[np.float32]:
     """Return as many images as the graphs take at once, where their batch is fixed."""
-    sizes = [graph.graph.input[0].type.tensor_type.shape.dim[0] for graph in graphs if graph is not None]
+    sizes = [graph.graph.input[0].type.tensor_type.shape.dim[0] for graph in graphs]
     fixed = [size.dim_value for size in sizes if size.HasField("dim_value")]
     return np.resize(images, (fixed[0], *images.shape[1:])) if fixed else images
 

@@ -11,6 +11,7 @@ from rc_deploy.artefacts import Kind, kind_of
 from rc_deploy.files import sha256
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.blocked import fastest
+from rc_deploy.graph.from_torch import onnx_from_module
 from rc_deploy.graph.precision import require_precision
 from rc_deploy.graph.roundings import roundings
 from rc_deploy.runners import OnnxRunner, Runner, TorchRunner
@@ -39,12 +40,12 @@ class Loaded:
         input: what it takes.
         runner: runs it; to be entered.
         roundings: returns those of its arithmetic; for a reference, which is float32.
+        graph: returns the ONNX graph that runs, or that the checkpoint's network exports to.
         kernels: runs an ONNX file with native kernels where `runner` runs its bodies; None where there are none.
         note: what else than the artefact itself runs, and why; empty if it is the artefact.
         network: of a checkpoint, to look into its layers.
-        graph: that is run or that an engine was compiled from, to look into its layers.
         checkpoint_sha256: of the checkpoint it was made from, or that it is.
-        largest_batch: that an engine was built for; None where any will do.
+        batch: sizes that an engine was built for; None where any will do.
     """
 
     path: Path
@@ -54,12 +55,12 @@ class Loaded:
     input: InputSpec
     runner: Runner
     roundings: Callable[[], list[Rounding]]
+    graph: Callable[[], ModelProto]
     kernels: Runner | None = None
     note: str = ""
     network: nn.Module | None = None
-    graph: ModelProto | None = None
     checkpoint_sha256: str = ""
-    largest_batch: int | None = None
+    batch: BatchRange | None = None
 
 
 def load(path: Path, threads: int | None = None, factory: str | None = None, bodies: bool = False) -> Loaded:
@@ -90,14 +91,15 @@ def load(path: Path, threads: int | None = None, factory: str | None = None, bod
             input=saved.input,
             runner=TorchRunner(network, threads),
             roundings=partial(_roundings_of_network, network, saved.input.shape),
+            graph=partial(onnx_from_module, network, saved.input),
             network=network,
             checkpoint_sha256=digest,
         )
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
-        largest = BatchRange.parse(record.batch).maximum
-        return replace(_onnx(path, kind, model, threads, _engine_note(record)), largest_batch=largest)
+        found = _onnx(path, kind, model, threads, _engine_note(record))
+        return replace(found, batch=BatchRange.parse(record.batch))
     found = _onnx(path, kind, onnx_model.load(path), threads)
     if found.kernels and not bodies:
         return replace(found, runner=found.kernels, kernels=None)
@@ -118,8 +120,8 @@ def _onnx(path: Path, kind: Kind, model: ModelProto, threads: int | None, note: 
         runner=OnnxRunner(model, threads, bodies=True),
         roundings=partial(roundings, model),
         kernels=OnnxRunner(model, threads, form=partial(fastest, library=library)) if library else None,
+        graph=lambda: model,
         note=note,
-        graph=model,
         checkpoint_sha256=provenance.checkpoint_sha256,
     )
 

@@ -13,7 +13,7 @@ from rc_deploy.compare import absolute_error
 from rc_deploy.condition import condition
 from rc_deploy.errors import InputError
 from rc_deploy.matrix import Link
-from rc_deploy.specs import Precision
+from rc_deploy.specs import BatchRange, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +116,7 @@ def run_chain(
         InputError: nothing can be held against this reference, or outputs differ in shape.
     """
     programs = [program for loaded in found for program in _programs(loaded)]
+    batch = min([batch, *(loaded.batch.maximum for loaded in found if loaded.batch)])
     runners = [expected.runner, *(program.runner for program in programs)]
     roundings = expected.roundings()
     with ExitStack() as stack:
@@ -194,11 +195,17 @@ def _stressed(
     runs = []
     for program, logits in ran:
         loaded = program.loaded
-        outcomes = stress.judge(found, expected, program.runner.run(hard), roundings, loaded.precision, kappa)
-        sizes = stress.batches(loaded.largest_batch or batch, len(images))
-        error = max(_batch_error(program, reference, images, size) for size in sizes)
+        allowed = loaded.batch or BatchRange(1, batch, batch)
+        hard_logits = _in_batches(program.runner, hard, allowed.maximum)
+        outcomes = stress.judge(found, expected, hard_logits, roundings, loaded.precision, kappa)
+        sizes = stress.batches(allowed, len(images))
+        error = max((_batch_error(program, reference, images, size) for size in sizes), default=0.0)
         runs.append(Run(program, logits, reference.tolerance(loaded.precision), outcomes, error))
     return runs
+
+
+def _in_batches(runner: Runner, images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    return np.concatenate([runner.run(images[start : start + size]) for start in range(0, len(images), size)])
 
 
 def _batch_error(program: Program, reference: ReferenceRun, images: ImageSet, size: int) -> float:

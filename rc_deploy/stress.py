@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rc_deploy.specs import InputSpec, Precision
+    from rc_deploy.specs import BatchRange, InputSpec, Precision
     from rc_deploy.tolerances import Rounding
 
     Images = NDArray[np.float32]
@@ -116,8 +116,8 @@ def condition(
     predicted = sum(rounding.float32_variance() for rounding in roundings) ** 0.5
     if exact is None or not predicted:
         return least
-    pairs = [(row.astype(np.float64), true) for row, true in zip(logits, exact, strict=True) if np.isfinite(true).all()]
-    return max(least, *(relative(row, true) / predicted for row, true in pairs if np.isfinite(row).all()))
+    grown = [relative(row.astype(np.float64), true) / predicted for row, true in zip(logits, exact, strict=True)]
+    return max([least, *(kappa for kappa in grown if np.isfinite(kappa))])
 
 
 def judge(
@@ -153,6 +153,12 @@ def judge(
     return tuple(outcomes)
 
 
-def batches(largest: int, available: int) -> tuple[int, ...]:
-    """Return the sizes of batches to try: one, one that is a multiple of nothing, and the largest."""
-    return tuple(sorted({size for size in (1, ODD_BATCH, largest) if size <= min(largest, available)}))
+def batches(allowed: BatchRange, available: int) -> tuple[int, ...]:
+    """Return the sizes of batches to try: the smallest, one that is a multiple of nothing, and the largest.
+
+    Args:
+        allowed: what the artefact takes.
+        available: images there are.
+    """
+    sizes = {allowed.minimum, ODD_BATCH, allowed.maximum}
+    return tuple(sorted(size for size in sizes if allowed.minimum <= size <= min(allowed.maximum, available)))

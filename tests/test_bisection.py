@@ -19,7 +19,7 @@ from rc_deploy.bisection import Bisection, bisect
 from rc_deploy.engine import BuildOptions, build
 from rc_deploy.errors import InputError, ParityError
 from rc_deploy.export import ExportOptions, export
-from rc_deploy.graph import layers as graph_layers
+from rc_deploy.graph import modules as graph_modules
 from rc_deploy.graph.fuse import fused
 from rc_deploy.nn import layers as network_layers
 from rc_deploy.specs import Precision
@@ -148,10 +148,10 @@ def test_fused_layers_are_those_of_the_block_around_them() -> None:
 
     network = randomised(models.create("rescnet8", {"num_classes": 10}), SPEC.shape)
     graph = fused(onnx_from_module(network, SPEC))
-    outputs = graph_layers.module_outputs(graph)
+    outputs = graph_modules.module_outputs(graph)
     assert "stages.0.0" in outputs
     assert not any(name.startswith("stages.0.0.calibration") for name in outputs)
-    value = graph_layers.layer_outputs(graph, [outputs["stages.0.0"]], IMAGES)[0]
+    value = graph_modules.layer_outputs(graph, [outputs["stages.0.0"]], IMAGES)[0]
     exact = network_layers.outputs(network, IMAGES, ["stages.0.0"], float64=True)["stages.0.0"]
     np.testing.assert_allclose(value, exact, atol=1e-4)
 

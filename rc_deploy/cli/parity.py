@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -50,7 +51,7 @@ def _criteria(chain: Chain) -> Table:
 
 def _errors(rows: tuple[Row, ...]) -> Table:
     title = "Errors of the logits: the step from the link before, and the sum from the reference"
-    table = Table(title=title, title_justify="left")
+    table = _table(title)
     table.add_column("link", overflow="fold")
     table.add_column("")
     for name in ("max", "mean", "p50", "p99", "p99.9", "of tol.", "cosine"):
@@ -65,7 +66,7 @@ def _errors(rows: tuple[Row, ...]) -> Table:
 
 def _decisions(rows: tuple[Row, ...]) -> Table:
     images = max(row.images for row in rows)
-    table = Table(title=f"Decisions on {images:,} images", title_justify="left")
+    table = _table(f"Decisions on {images:,} images")
     table.add_column("link", overflow="fold")
     table.add_column("accuracy (95%)", justify="right")
     table.add_column("")
@@ -78,6 +79,11 @@ def _decisions(rows: tuple[Row, ...]) -> Table:
             values = _decision_values(measured) if measured else [""] * 5
             table.add_row(head[0], head[1], what, *values, end_section=line == len(lines) - 1)
     return table
+
+
+def _table(title: str) -> Table:
+    """Return a table of many columns: without upright lines they fit 100 letters."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _lines(row: Row) -> Iterator[tuple[str, Measured | None]]:

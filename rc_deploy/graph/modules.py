@@ -1,4 +1,4 @@
-"""The layers of a graph: which tensor holds the output of each PyTorch module, and how to look at those tensors.
+"""The PyTorch modules behind a graph: which tensor holds the output of each, and how to look at those tensors.
 
 `rc-deploy export` keeps of every node the path of the module that it came from; conversion to another precision keeps
 it too. A module's output is what the last of its nodes, its submodules' included, makes: all others of them feed it.
@@ -14,7 +14,6 @@ from onnx import TensorProto
 
 from rc_deploy.errors import InputError, reason
 from rc_deploy.graph.from_torch import MODULE_KEY
-from rc_deploy.graph.roundings import roundings
 from rc_deploy.optional import require
 from rc_deploy.runners import default_threads, register
 from rc_deploy.schema import CALIBRATED_RESIDUAL, CALIBRATED_TAIL
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
-
-    from rc_deploy.tolerances import Rounding
 
     Array = NDArray[np.float32]
 
@@ -70,15 +67,6 @@ def _ordered(model: ModelProto, by_tensor: dict[str, str]) -> Iterator[tuple[str
         for tensor in node.output:
             if tensor in by_tensor:
                 yield tensor, by_tensor[tensor]
-
-
-def roundings_before(model: ModelProto, tensor: str) -> list[Rounding]:
-    """Return the roundings of every node that a tensor depends on. Raises InputError as `graph.roundings`."""
-    cut = onnx.ModelProto()
-    cut.CopyFrom(model)
-    del cut.graph.output[:]
-    cut.graph.output.append(onnx.helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
-    return roundings(cut)
 
 
 def layer_outputs(
