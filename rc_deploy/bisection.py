@@ -23,7 +23,7 @@ from rc_deploy.graph.modules import layer_outputs, module_outputs
 from rc_deploy.graph.roundings import roundings_up_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from onnx import ModelProto
@@ -173,8 +173,8 @@ class _Reference(Protocol):
         modules: paths of the modules that each layer stands for; the last one's output is compared.
     """
 
-    roundings: dict[str, Sequence[Rounding]]
-    modules: dict[str, tuple[str, ...]]
+    roundings: Mapping[str, Sequence[Rounding]]
+    modules: Mapping[str, tuple[str, ...]]
 
     def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
         """Return these layers."""
@@ -197,12 +197,15 @@ class _NetworkLayers:
         self._network = network
         found = layers(network, shape)
         pairs = [(layer.normalises, path) for path, layer in found.items() if layer.normalises is not None]
-        self.modules: dict[str, tuple[str, ...]] = {path: (path,) for path in found}
+        modules: dict[str, tuple[str, ...]] = {path: (path,) for path in found}
         for before, norm in pairs:
             # Of the two only one left a node, under its own name or the other's: they were folded into one.
             if (before in named) != (norm in named):
-                self.modules[before] = self.modules[norm] = (before, norm)
-        self.roundings = {path: found[modules[-1]].roundings for path, modules in self.modules.items()}
+                modules[before] = modules[norm] = (before, norm)
+        self.modules: Mapping[str, tuple[str, ...]] = modules
+        self.roundings: Mapping[str, Sequence[Rounding]] = {
+            path: found[names[-1]].roundings for path, names in modules.items()
+        }
 
     def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
         from rc_deploy.nn.layers import outputs  # imports PyTorch
@@ -213,9 +216,9 @@ class _NetworkLayers:
 
     def _measured(self, module: str, found: Array, exact: Array) -> _Measured:
         predicted = math.sqrt(sum(rounding.float32_variance() for rounding in self.roundings[module]))
-        values, exact = found.astype(np.float64), exact.astype(np.float64)
-        condition = max(1.0, relative(values, exact) / predicted) if predicted else 1.0
-        return _Measured(found, condition, unevenness(values, exact))
+        values, true = found.astype(np.float64), exact.astype(np.float64)
+        condition = max(1.0, relative(values, true) / predicted) if predicted else 1.0
+        return _Measured(found, condition, unevenness(values, true))
 
 
 class _GraphLayers:
@@ -224,9 +227,11 @@ class _GraphLayers:
     def __init__(self, graph: ModelProto, threads: int | None) -> None:
         self._graph, self._threads = graph, threads
         self._tensors = module_outputs(graph)
-        self.modules: dict[str, tuple[str, ...]] = {module: (module,) for module in self._tensors}
+        self.modules: Mapping[str, tuple[str, ...]] = {module: (module,) for module in self._tensors}
         behind = roundings_up_to(graph)
-        self.roundings = {module: behind[tensor] for module, tensor in self._tensors.items()}
+        self.roundings: Mapping[str, Sequence[Rounding]] = {
+            module: behind[tensor] for module, tensor in self._tensors.items()
+        }
 
     def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
         moved = disturbed(images)
@@ -239,7 +244,7 @@ class _GraphLayers:
         }
 
     @staticmethod
-    def _measured(values: Array, moved: Array, change: float) -> _Measured:
+    def _measured(values: NDArray[np.float64], moved: NDArray[np.float64], change: float) -> _Measured:
         return _Measured(values, max(1.0, relative(moved, values) / change), unevenness(moved, values))
 
 

@@ -46,8 +46,8 @@ def mcnemar(lost: int, won: int) -> float:
     if min(lost, won) < 0:
         raise ValueError(f"there cannot be {lost} and {won} images")
     # Whole numbers, however large: 2^-10000 would underflow.
-    tail, term = 0, 1
+    tail, term, total = 0, 1, 1 << trials
     for successes in range(min(lost, won) + 1):
         tail += term
         term = term * (trials - successes) // (successes + 1)
-    return min(1.0, 2 * tail / 2**trials)
+    return min(1.0, 2 * tail / total)

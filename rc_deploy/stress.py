@@ -7,6 +7,7 @@ image; where they are none, so must the artefact's be: a NaN that comes out as a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -113,11 +114,11 @@ def condition(
         roundings: of the reference.
         least: the condition number on real images.
     """
-    predicted = sum(rounding.float32_variance() for rounding in roundings) ** 0.5
+    predicted = math.sqrt(sum(rounding.float32_variance() for rounding in roundings))
     if exact is None or not predicted:
         return least
     grown = [relative(row.astype(np.float64), true) / predicted for row, true in zip(logits, exact, strict=True)]
-    return max([least, *(kappa for kappa in grown if np.isfinite(kappa))])
+    return max([least, *(kappa for kappa in grown if math.isfinite(kappa))])
 
 
 def judge(

@@ -12,12 +12,13 @@ from rc_deploy.graph.from_torch import MODULE_KEY
 
 def node_of(model: onnx.ModelProto, module: str, op_type: str) -> NodeProto:
     """Return the node that a module of this path left in the graph."""
-    return next(
+    found: NodeProto = next(
         node
         for node in model.graph.node
         for entry in node.metadata_props
         if (entry.key, entry.value, node.op_type) == (MODULE_KEY, module, op_type)
     )
+    return found
 
 
 def scale_weight(model: onnx.ModelProto, module: str, op_type: str, factor: float) -> None:

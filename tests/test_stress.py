@@ -128,8 +128,8 @@ def test_sizes_of_batches() -> None:
 
 def judge(expected: float, found: float, precision: Precision, wide: bool = False) -> bool:
     case = stress.Case("made up", np.zeros((1, 1, 1), np.float32), wide)
-    logits = (np.full((1, 4), value, np.float32) for value in (expected, found))
-    (outcome,) = stress.judge([case], *logits, [Rounding(arithmetic=1, stores=1)], precision, 1.0)
+    reference, artefact = (np.full((1, 4), value, np.float32) for value in (expected, found))
+    (outcome,) = stress.judge([case], reference, artefact, [Rounding(arithmetic=1, stores=1)], precision, 1.0)
     return outcome.passed
 
 
