@@ -3,7 +3,7 @@
 Every layer is held against the same layer of the reference, on a few images: the tensors of the artefact's graph are
 made outputs, a group at a time, so that memory stays bounded; a checkpoint's modules are looked into with hooks. What
 difference is allowed at a layer is derived as it is for the logits, from the reference alone (docs/tolerances.md):
-from the roundings up to that layer, and the condition number and the unevenness of the error measured there.
+from the roundings up to that layer, and the condition number and the unevenness of errors measured there.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import onnx
 
 from rc_deploy import tolerances
 from rc_deploy.compare import absolute_error
-from rc_deploy.condition import disturbed, relative, unevenness
+from rc_deploy.condition import PERTURBATION, relative, unevenness
 from rc_deploy.errors import InputError
-from rc_deploy.graph.modules import layer_outputs, module_outputs
+from rc_deploy.graph.modules import disturbed_graph, layer_outputs, module_outputs
 from rc_deploy.graph.roundings import roundings_up_to
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _layers(reference: Loaded, named: Collection[str], threads: int | None) -> _
 
 
 class _NetworkLayers:
-    """Of a PyTorch network: condition and unevenness are those of its float32 against its float64."""
+    """Of a PyTorch network: its float32, and itself with everything a little off, are held against its float64."""
 
     def __init__(self, network: nn.Module, shape: tuple[int, int, int], named: Collection[str]) -> None:
         from rc_deploy.nn.layers import layers  # imports PyTorch
@@ -203,30 +203,37 @@ class _NetworkLayers:
             if (before in named) != (norm in named):
                 modules[before] = modules[norm] = (before, norm)
         self.modules: Mapping[str, tuple[str, ...]] = modules
+        self._folded = {names[0] for names in modules.values() if len(names) > 1}
         self.roundings: Mapping[str, Sequence[Rounding]] = {
             path: found[names[-1]].roundings for path, names in modules.items()
         }
 
     def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
-        from rc_deploy.nn.layers import outputs  # imports PyTorch
+        from rc_deploy.nn.layers import disturbed_outputs, outputs  # imports PyTorch
 
         paths = {module: self.modules[module][-1] for module in modules}
-        wide, exact = (outputs(self._network, images, set(paths.values()), float64) for float64 in (False, True))
-        return {module: self._measured(module, wide[path], exact[path]) for module, path in paths.items()}
+        chosen = set(paths.values())
+        wide, exact = (outputs(self._network, images, chosen, float64) for float64 in (False, True))
+        moved = disturbed_outputs(self._network, images, chosen, PERTURBATION, self._folded)
+        return {module: self._measured(module, wide[path], exact[path], *moved[path]) for module, path in paths.items()}
 
-    def _measured(self, module: str, found: Array, exact: Array) -> _Measured:
+    def _measured(self, module: str, found: Array, exact: Array, moved: Array, disturbances: int) -> _Measured:
+        """Return the larger of what two kinds of error show: float32's roundings, and disturbances of known size."""
         predicted = math.sqrt(sum(rounding.float32_variance() for rounding in self.roundings[module]))
-        values, true = found.astype(np.float64), exact.astype(np.float64)
-        condition = max(1.0, relative(values, true) / predicted) if predicted else 1.0
-        return _Measured(found, condition, unevenness(values, true))
+        known = PERTURBATION * math.sqrt(disturbances)
+        true = exact.astype(np.float64)
+        pairs = [(found.astype(np.float64), predicted), (moved.astype(np.float64), known)]
+        grown = [relative(values, true) / size for values, size in pairs if size]
+        return _Measured(found, max([1.0, *grown]), max(unevenness(values, true) for values, _ in pairs))
 
 
 class _GraphLayers:
-    """Of an ONNX graph: condition and unevenness are those of its reaction to a disturbed input."""
+    """Of an ONNX graph, which cannot run in float64: itself with everything a little off is held against it."""
 
     def __init__(self, graph: ModelProto, threads: int | None) -> None:
         self._graph, self._threads = graph, threads
         self._tensors = module_outputs(graph)
+        self._moved, self._disturbances = disturbed_graph(graph, PERTURBATION)
         self.modules: Mapping[str, tuple[str, ...]] = {module: (module,) for module in self._tensors}
         behind = roundings_up_to(graph)
         self.roundings: Mapping[str, Sequence[Rounding]] = {
@@ -234,18 +241,16 @@ class _GraphLayers:
         }
 
     def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
-        moved = disturbed(images)
         tensors = [self._tensors[module] for module in modules]
-        values, others = (layer_outputs(self._graph, tensors, given, self._threads) for given in (images, moved))
-        change = relative(moved.astype(np.float64), images.astype(np.float64))
+        values, moved = (layer_outputs(graph, tensors, images, self._threads) for graph in (self._graph, self._moved))
         return {
-            module: self._measured(value.astype(np.float64), other.astype(np.float64), change)
-            for module, value, other in zip(modules, values, others, strict=True)
+            module: self._measured(module, value.astype(np.float64), other.astype(np.float64))
+            for module, value, other in zip(modules, values, moved, strict=True)
         }
 
-    @staticmethod
-    def _measured(values: NDArray[np.float64], moved: NDArray[np.float64], change: float) -> _Measured:
-        return _Measured(values, max(1.0, relative(moved, values) / change), unevenness(moved, values))
+    def _measured(self, module: str, values: NDArray[np.float64], moved: NDArray[np.float64]) -> _Measured:
+        known = PERTURBATION * math.sqrt(self._disturbances[module])
+        return _Measured(values, max(1.0, relative(moved, values) / known), unevenness(moved, values))
 
 
 def _fitting(images: NDArray[np.float32], *graphs: ModelProto) -> NDArray[np.float32]:

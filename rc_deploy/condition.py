@@ -71,15 +71,10 @@ def _repeatable(reference: Runner, images: NDArray[np.float32]) -> NDArray[np.fl
 
 def _sensitivity(reference: Runner, images: NDArray[np.float32], logits: NDArray[np.float64]) -> float:
     """Return the relative change of the logits over that of the input."""
-    moved = disturbed(images)
+    noise = np.random.default_rng(0).standard_normal(images.shape, np.float32)
+    moved = images * (1 + np.float32(PERTURBATION) * noise)
     change = relative(reference.run(moved).astype(np.float64), logits)
     return change / relative(moved.astype(np.float64), images.astype(np.float64))
-
-
-def disturbed(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return images with a relative error of `PERTURBATION` in every value, seeded."""
-    noise = np.random.default_rng(0).standard_normal(images.shape, np.float32)
-    return images * (1 + np.float32(PERTURBATION) * noise)
 
 
 def relative(found: NDArray[np.float64], exact: NDArray[np.float64]) -> float:

@@ -134,9 +134,9 @@ def run_chain(
 
 def _programs(loaded: Loaded) -> Iterator[Program]:
     name = loaded.path.name
-    yield Program(loaded, loaded.runner, f"{name}, bodies" if loaded.kernels else name)
+    yield Program(loaded, loaded.runner, f"{name} (bodies)" if loaded.kernels else name)
     if loaded.kernels:
-        yield Program(loaded, loaded.kernels, f"{name}, native kernels")
+        yield Program(loaded, loaded.kernels, f"{name} (native kernels)")
 
 
 def run_all(

@@ -57,10 +57,9 @@ def _errors(rows: tuple[Row, ...]) -> Table:
     for name in ("max", "mean", "p50", "p99", "p99.9", "of tol.", "cosine"):
         table.add_column(name, justify="right", no_wrap=True)
     for index, row in enumerate(rows):
-        lines = list(_lines(row))
-        for line, (what, measured) in enumerate(lines):
+        for line, (what, measured) in enumerate(_lines(row)):
             values = _error_values(measured) if measured else [""] * 7
-            table.add_row(_named(row, index) if not line else "", what, *values, end_section=line == len(lines) - 1)
+            table.add_row(_named(row, index) if not line else "", what, *values)
     return table
 
 
@@ -68,16 +67,15 @@ def _decisions(rows: tuple[Row, ...]) -> Table:
     images = max(row.images for row in rows)
     table = _table(f"Decisions on {images:,} images")
     table.add_column("link", overflow="fold")
-    table.add_column("accuracy (95%)", justify="right")
+    table.add_column("accuracy (95%)", justify="right", no_wrap=True)
     table.add_column("")
     for name in ("top-1", "top-5", "flips", "lost/won", "McNemar p"):
         table.add_column(name, justify="right", no_wrap=True)
     for index, row in enumerate(rows):
-        lines = list(_lines(row))
-        for line, (what, measured) in enumerate(lines):
+        for line, (what, measured) in enumerate(_lines(row)):
             head = (_named(row, index), _accuracy(row)) if not line else ("", "")
             values = _decision_values(measured) if measured else [""] * 5
-            table.add_row(head[0], head[1], what, *values, end_section=line == len(lines) - 1)
+            table.add_row(head[0], head[1], what, *values)
     return table
 
 

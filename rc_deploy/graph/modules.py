@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 import onnx.helper
+import onnx.numpy_helper
 from onnx import TensorProto
 
 from rc_deploy.errors import InputError, reason
 from rc_deploy.graph.from_torch import MODULE_KEY
+from rc_deploy.graph.precision import COMPUTE
 from rc_deploy.optional import require
 from rc_deploy.runners import default_threads, register
 from rc_deploy.schema import CALIBRATED_RESIDUAL, CALIBRATED_TAIL
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
 
@@ -67,6 +69,51 @@ def _ordered(model: ModelProto, by_tensor: dict[str, str]) -> Iterator[tuple[str
         for tensor in node.output:
             if tensor in by_tensor:
                 yield tensor, by_tensor[tensor]
+
+
+def disturbed_graph(model: ModelProto, size: float) -> tuple[ModelProto, dict[str, int]]:
+    """Return a float32 model in which everything that a narrow type would round is off by a little.
+
+    Disturbed are the outputs of modules and the weights of convolutions and matrix products, by independent, seeded,
+    relative errors of standard deviation `size`.
+
+    Returns:
+        The model, and how many outputs and weights were disturbed up to the output of each module, by its path.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    generator = np.random.default_rng(0)
+    weights = {tensor.name: tensor for tensor in copy.graph.initializer if len(tensor.dims) > 1}
+    modules = {tensor: module for module, tensor in module_outputs(model).items()}
+    nodes: list[NodeProto] = []
+    counts: dict[str, int] = {}
+    count = 0
+    for node in copy.graph.node:
+        nodes.append(node)
+        if node.op_type in COMPUTE and (weight := weights.pop(node.input[1], None)) is not None:
+            values = onnx.numpy_helper.to_array(weight)
+            noise = 1 + size * generator.standard_normal(values.shape, np.float32)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values * noise.astype(np.float32), weight.name))
+            count += 1
+        tensor = node.output[0]
+        if tensor in modules:
+            node.output[0] = f"{tensor}.exact"
+            nodes += _noisy(node.output[0], tensor, size, seed=float(len(counts)))
+            count += 1
+            counts[modules[tensor]] = count
+    ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del copy.graph.node[:]
+    copy.graph.node.extend(ordered)
+    return copy, counts
+
+
+def _noisy(source: str, result: str, size: float, seed: float) -> list[NodeProto]:
+    """Return the nodes that multiply a tensor by 1 + `size` times a normal number, another one for every value."""
+    noise = f"{result}.noise"
+    return [
+        onnx.helper.make_node("RandomNormalLike", [source], [noise], mean=1.0, scale=size, seed=seed),
+        onnx.helper.make_node("Mul", [source, noise], [result]),
+    ]
 
 
 def layer_outputs(

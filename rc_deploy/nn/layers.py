@@ -85,14 +85,63 @@ def outputs(
     return found
 
 
-@contextmanager
-def _hooked(network: nn.Module, look: Callable[[str, nn.Module, tuple[Any, ...], Tensor], None]) -> Iterator[None]:
-    """Have `look` called with path, module, arguments and output of every module that ends in a tensor."""
+def disturbed_outputs(
+    network: nn.Module, images: NDArray[np.float32], paths: Collection[str], size: float, folded: Collection[str]
+) -> dict[str, tuple[NDArray[np.floating[Any]], int]]:
+    """Return what modules put out in float64 when everything that a narrow type would round is off by a little.
 
-    def hook(path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def seen(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-            if isinstance(output, Tensor):
-                look(path, module, arguments, output)
+    Disturbed are the outputs and the weights (of two or more dimensions) of modules without submodules, by independent,
+    seeded, relative errors of standard deviation `size`.
+
+    Args:
+        network: in evaluation mode.
+        images: to run, normalised (N, C, H, W).
+        paths: of modules that run once and put out one tensor.
+        size: of the errors.
+        folded: paths of modules whose outputs stay as they are: a batch norm follows, with which export folds them.
+
+    Returns:
+        By path, the output and how many outputs and weights were disturbed up to there.
+    """
+    network, generator = copy.deepcopy(network).double(), torch.Generator().manual_seed(0)
+    found: dict[str, tuple[NDArray[np.floating[Any]], int]] = {}
+    count = 0
+
+    def noise(tensor: Tensor) -> Tensor:
+        return 1 + size * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+
+    def disturb(path: str, module: nn.Module, _: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        nonlocal count
+        count += any(weight.dim() > 1 for weight in module.parameters(recurse=False))
+        if path in folded or next(module.children(), None) is not None:
+            return None
+        count += 1
+        return output * noise(output)
+
+    def keep(path: str, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
+        if path in paths:
+            found[path] = (output.numpy().copy(), count)
+
+    with torch.inference_mode(), _hooked(network, disturb), _hooked(network, keep):
+        for weight in network.parameters():
+            if weight.dim() > 1:
+                weight.mul_(noise(weight))
+        network(torch.from_numpy(images).double())
+    return found
+
+
+@contextmanager
+def _hooked(
+    network: nn.Module, look: Callable[[str, nn.Module, tuple[Any, ...], Tensor], Tensor | None]
+) -> Iterator[None]:
+    """Have `look` called with path, module, arguments and output of every module that ends in a tensor.
+
+    What it returns, if anything, takes the place of the output.
+    """
+
+    def hook(path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], Tensor | None]:
+        def seen(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Tensor | None:
+            return look(path, module, arguments, output) if isinstance(output, Tensor) else None
 
         return seen
 
