@@ -40,6 +40,8 @@ IMAGES = 16
 LARGEST_GROUP = 256 * 2**20
 _BYTES = 4 + 4 + 8
 QUANTILES = (0.5, 0.99, 0.999)
+# Disturbances of the reference: one draw may happen to cancel in a layer of few values.
+DRAWS = 4
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,12 @@ def _judged(
         max_error=float(error.max()),
         mean_error=float(error.mean()),
         error_quantiles=tuple(np.quantile(error, QUANTILES, method="lower").tolist()),
-        tolerance=replace(derived, maximum=derived.maximum * expected.unevenness),
+        # Rounded weights are the same at every position: at worst all errors of a layer are one Gaussian number.
+        tolerance=replace(
+            derived,
+            maximum=derived.maximum * expected.unevenness,
+            mean=derived.mean * math.sqrt(2 * math.log(2 / tolerances.FALSE_ALARM)),
+        ),
     )
 
 
@@ -214,8 +221,17 @@ class _NetworkLayers:
         paths = {module: self.modules[module][-1] for module in modules}
         chosen = set(paths.values())
         wide, exact = (outputs(self._network, images, chosen, float64) for float64 in (False, True))
-        moved = disturbed_outputs(self._network, images, chosen, PERTURBATION, self._folded)
-        return {module: self._measured(module, wide[path], exact[path], *moved[path]) for module, path in paths.items()}
+        # Errors of weights are the same at every position and in every image: each part of the images gets its own.
+        parts = [part for part in np.array_split(images, DRAWS) if len(part)]
+        draws = [
+            disturbed_outputs(self._network, part, chosen, PERTURBATION, self._folded, seed)
+            for seed, part in enumerate(parts)
+        ]
+        moved = {path: np.concatenate([draw[path][0] for draw in draws]) for path in chosen}
+        return {
+            module: self._measured(module, wide[path], exact[path], moved[path], draws[0][path][1])
+            for module, path in paths.items()
+        }
 
     def _measured(self, module: str, found: Array, exact: Array, moved: Array, disturbances: int) -> _Measured:
         """Return the larger of what two kinds of error show: float32's roundings, and disturbances of known size."""
@@ -233,7 +249,7 @@ class _GraphLayers:
     def __init__(self, graph: ModelProto, threads: int | None) -> None:
         self._graph, self._threads = graph, threads
         self._tensors = module_outputs(graph)
-        self._moved, self._disturbances = disturbed_graph(graph, PERTURBATION)
+        self._moved = [disturbed_graph(graph, PERTURBATION, seed) for seed in range(DRAWS)]
         self.modules: Mapping[str, tuple[str, ...]] = {module: (module,) for module in self._tensors}
         behind = roundings_up_to(graph)
         self.roundings: Mapping[str, Sequence[Rounding]] = {
@@ -242,15 +258,18 @@ class _GraphLayers:
 
     def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, _Measured]:
         tensors = [self._tensors[module] for module in modules]
-        values, moved = (layer_outputs(graph, tensors, images, self._threads) for graph in (self._graph, self._moved))
+        graphs = (self._graph, *(graph for graph, _ in self._moved))
+        values, *draws = (layer_outputs(graph, tensors, images, self._threads) for graph in graphs)
         return {
-            module: self._measured(module, value.astype(np.float64), other.astype(np.float64))
-            for module, value, other in zip(modules, values, moved, strict=True)
+            module: self._measured(module, value, list(moved))
+            for module, value, *moved in zip(modules, values, *draws, strict=True)
         }
 
-    def _measured(self, module: str, values: NDArray[np.float64], moved: NDArray[np.float64]) -> _Measured:
-        known = PERTURBATION * math.sqrt(self._disturbances[module])
-        return _Measured(values, max(1.0, relative(moved, values) / known), unevenness(moved, values))
+    def _measured(self, module: str, value: Array, moved: list[Array]) -> _Measured:
+        known = PERTURBATION * math.sqrt(self._moved[0][1][module])
+        true = np.concatenate([value] * len(moved)).astype(np.float64)
+        found = np.concatenate(moved).astype(np.float64)
+        return _Measured(value, max(1.0, relative(found, true) / known), unevenness(found, true))
 
 
 def _fitting(images: NDArray[np.float32], *graphs: ModelProto) -> NDArray[np.float32]:

@@ -59,10 +59,10 @@ def test_layers_of_right_artefacts_are_within(
 def test_tolerances_of_layers_have_little_room_to_spare(small_checkpoint: Path, small_engine: Path) -> None:
     """Float16's roundings are counted one by one, so its bounds are close; what float32 sums lose is bounded by the
     worst order of summation."""
-    for suffix, room in ((".fp16.onnx", 10), (".onnx", 50)):
+    for suffix, room in ((".fp16.onnx", 20), (".onnx", 100)):
         found = layers_of(small_checkpoint.with_suffix(suffix), small_checkpoint)
         for layer in found.layers:
-            assert layer.tolerance.mean < room * layer.mean_error, (suffix, layer.name)
+            assert layer.tolerance.maximum < room * layer.max_error, (suffix, layer.name)
 
 
 FAULTS: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {

@@ -71,18 +71,18 @@ def _ordered(model: ModelProto, by_tensor: dict[str, str]) -> Iterator[tuple[str
                 yield tensor, by_tensor[tensor]
 
 
-def disturbed_graph(model: ModelProto, size: float) -> tuple[ModelProto, dict[str, int]]:
+def disturbed_graph(model: ModelProto, size: float, seed: int) -> tuple[ModelProto, dict[str, int]]:
     """Return a float32 model in which everything that a narrow type would round is off by a little.
 
-    Disturbed are the outputs of modules and the weights of convolutions and matrix products, by independent, seeded,
-    relative errors of standard deviation `size`.
+    Disturbed are the outputs of modules and the weights of convolutions and matrix products, by independent
+    relative errors of standard deviation `size`, which `seed` draws.
 
     Returns:
         The model, and how many outputs and weights were disturbed up to the output of each module, by its path.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     weights = {tensor.name: tensor for tensor in copy.graph.initializer if len(tensor.dims) > 1}
     modules = {tensor: module for module, tensor in module_outputs(model).items()}
     nodes: list[NodeProto] = []
@@ -98,7 +98,7 @@ def disturbed_graph(model: ModelProto, size: float) -> tuple[ModelProto, dict[st
         tensor = node.output[0]
         if tensor in modules:
             node.output[0] = f"{tensor}.exact"
-            nodes += _noisy(node.output[0], tensor, size, seed=float(len(counts)))
+            nodes += _noisy(node.output[0], tensor, size, seed=float(generator.integers(2**24)))
             count += 1
             counts[modules[tensor]] = count
     ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]

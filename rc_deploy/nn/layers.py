@@ -86,12 +86,17 @@ def outputs(
 
 
 def disturbed_outputs(
-    network: nn.Module, images: NDArray[np.float32], paths: Collection[str], size: float, folded: Collection[str]
+    network: nn.Module,
+    images: NDArray[np.float32],
+    paths: Collection[str],
+    size: float,
+    folded: Collection[str],
+    seed: int,
 ) -> dict[str, tuple[NDArray[np.floating[Any]], int]]:
     """Return what modules put out in float64 when everything that a narrow type would round is off by a little.
 
-    Disturbed are the outputs and the weights (of two or more dimensions) of modules without submodules, by independent,
-    seeded, relative errors of standard deviation `size`.
+    Disturbed are the outputs and the weights (of two or more dimensions) of modules without submodules, by independent
+    relative errors of standard deviation `size`.
 
     Args:
         network: in evaluation mode.
@@ -99,11 +104,12 @@ def disturbed_outputs(
         paths: of modules that run once and put out one tensor.
         size: of the errors.
         folded: paths of modules whose outputs stay as they are: a batch norm follows, with which export folds them.
+        seed: draws the errors.
 
     Returns:
         By path, the output and how many outputs and weights were disturbed up to there.
     """
-    network, generator = copy.deepcopy(network).double(), torch.Generator().manual_seed(0)
+    network, generator = copy.deepcopy(network).double(), torch.Generator().manual_seed(seed)
     found: dict[str, tuple[NDArray[np.floating[Any]], int]] = {}
     count = 0
 
