@@ -19,7 +19,18 @@ LAYERS = [
     {"checkpoint", "condition", "data", "nn", "runners"},
     {"graph", "machine"},
     {"engine", "export", "loading"},
-    {"bench", "bisection", "doctor", "inspection", "parity", "report", "stress", "validate", "verdict"},
+    {
+        "bench",
+        "bisection",
+        "doctor",
+        "inspection",
+        "parity",
+        "reference_layers",
+        "report",
+        "stress",
+        "validate",
+        "verdict",
+    },
     {"cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
