@@ -53,7 +53,7 @@ def condition(reference: Runner, images: NDArray[np.float32], roundings: Iterabl
     if exact is None:
         return max(1.0, _sensitivity(reference, images, found))
     predicted = math.sqrt(sum(rounding.float32_variance() for rounding in roundings))
-    return max(1.0, _relative(found, exact) / predicted)
+    return max(1.0, relative(found, exact) / predicted)
 
 
 def _repeatable(reference: Runner, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -73,9 +73,25 @@ def _sensitivity(reference: Runner, images: NDArray[np.float32], logits: NDArray
     """Return the relative change of the logits over that of the input."""
     noise = np.random.default_rng(0).standard_normal(images.shape, np.float32)
     moved = images * (1 + np.float32(PERTURBATION) * noise)
-    change = _relative(reference.run(moved).astype(np.float64), logits)
-    return change / _relative(moved.astype(np.float64), images.astype(np.float64))
+    change = relative(reference.run(moved).astype(np.float64), logits)
+    return change / relative(moved.astype(np.float64), images.astype(np.float64))
 
 
-def _relative(found: NDArray[np.float64], exact: NDArray[np.float64]) -> float:
-    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+def relative(found: NDArray[np.float64], exact: NDArray[np.float64]) -> float:
+    """Return |found - exact| / |exact|, Euclidean norms over everything; 0 where both are zeros."""
+    size, error = float(np.linalg.norm(exact)), float(np.linalg.norm(found - exact))
+    return error / size if size else math.inf if error else 0.0
+
+
+def unevenness(found: NDArray[np.float64], exact: NDArray[np.float64]) -> float:
+    """Return how many times the largest error is that of as many Gaussian errors of the same root mean square.
+
+    Of n Gaussian values the largest is about sqrt(2 ln(2 n)) times their root mean square. Channels and positions of a
+    layer differ in size, and their errors with them; then it is more.
+
+    Returns:
+        At least 1.
+    """
+    error = np.abs(found - exact)
+    level = float(np.sqrt(np.mean(np.square(error)))) * math.sqrt(2 * math.log(2 * error.size))
+    return max(1.0, float(error.max()) / level) if level else 1.0

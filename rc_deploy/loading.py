@@ -18,7 +18,7 @@ from rc_deploy.graph.from_torch import onnx_from_module
 from rc_deploy.graph.precision import require_precision
 from rc_deploy.graph.roundings import roundings
 from rc_deploy.runners import OnnxRunner, Runner, TorchRunner
-from rc_deploy.specs import Precision
+from rc_deploy.specs import BatchRange, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,9 +43,12 @@ class Loaded:
         input: what it takes.
         runner: runs it; to be entered.
         roundings: returns those of its arithmetic; for a reference, which is float32.
-        kernels: runs an ONNX file with native kernels where `runner` runs its bodies; None where there are none.
         graph: returns the ONNX graph that runs, or that the checkpoint's network exports to.
+        kernels: runs an ONNX file with native kernels where `runner` runs its bodies; None where there are none.
         note: what else than the artefact itself runs, and why; empty if it is the artefact.
+        network: of a checkpoint, to look into its layers.
+        checkpoint_sha256: of the checkpoint it was made from, or that it is.
+        batch: sizes that an engine was built for; None where any will do.
     """
 
     path: Path
@@ -58,6 +61,9 @@ class Loaded:
     graph: Callable[[], ModelProto]
     kernels: Runner | None = None
     note: str = ""
+    network: nn.Module | None = None
+    checkpoint_sha256: str = ""
+    batch: BatchRange | None = None
 
 
 def load(path: Path, threads: int | None = None, factory: str | None = None, bodies: bool = False) -> Loaded:
@@ -80,16 +86,25 @@ def load(path: Path, threads: int | None = None, factory: str | None = None, bod
     if kind is Kind.CHECKPOINT:
         saved = checkpoint.load(path)
         network = saved.module(factory)
-        traced = partial(_roundings_of_network, network, saved.input.shape)
-        exported = partial(onnx_from_module, network, saved.input)
-        runner = TorchRunner(network, threads)
-        return Loaded(path, kind, sha256(path), Precision.FP32, saved.input, runner, traced, exported)
+        return Loaded(
+            path=path,
+            kind=kind,
+            sha256=(digest := sha256(path)),
+            precision=Precision.FP32,
+            input=saved.input,
+            runner=TorchRunner(network, threads),
+            roundings=partial(_roundings_of_network, network, saved.input.shape),
+            graph=partial(onnx_from_module, network, saved.input),
+            network=network,
+            checkpoint_sha256=digest,
+        )
     if kind is Kind.ENGINE:
         record = manifest.read(path)
         model = onnx_model.load(path.with_name(record.typed_onnx.name))
-        if problem := obstacle(record):
-            return _onnx(path, kind, model, threads, _engine_note(record, problem))
-        return _onnx(path, kind, model, threads, runner=runner_of(record, path))
+        problem = obstacle(record)
+        runner = None if problem else runner_of(record, path)
+        found = _onnx(path, kind, model, threads, _engine_note(record, problem) if problem else "", runner)
+        return replace(found, batch=record.batch_range())
     found = _onnx(path, kind, onnx_model.load(path), threads)
     if found.kernels and not bodies:
         return replace(found, runner=found.kernels, kernels=None)
@@ -114,6 +129,7 @@ def _onnx(
         graph=lambda: model,
         kernels=OnnxRunner(model, threads, form=partial(_fastest, library=library)) if library else None,
         note=" ".join(filter(None, [note, "" if runner else _emulation_note(provenance.precision)])),
+        checkpoint_sha256=provenance.checkpoint_sha256,
     )
 
 

@@ -14,6 +14,7 @@ from rc_deploy import gpu
 from rc_deploy.decode import FormError, clean, decode
 from rc_deploy.errors import InputError
 from rc_deploy.files import json_bytes, read_json, sha256, write_bytes
+from rc_deploy.specs import BatchRange
 
 FORMAT = "rc-deploy/engine"
 FORMAT_VERSION = 2
@@ -98,6 +99,12 @@ class Manifest:
             raise ValueError("'backend' lacks 'name' or 'version'")
         if not isinstance(self.precision.get("asked"), str):
             raise ValueError("'precision.asked' is not text")
+
+    def batch_range(self) -> BatchRange:
+        """Return the sizes of all profiles together. Raises InputError where the manifest states none."""
+        profiles = [BatchRange.parse(text) for text in self.batch.split(",")]
+        least, most = min(item.minimum for item in profiles), max(item.maximum for item in profiles)
+        return BatchRange(least, profiles[0].optimum, most)
 
     def with_proof(self, name: str, proof: dict[str, Any]) -> Manifest:
         """Return the manifest with one more thing proven."""

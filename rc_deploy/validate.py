@@ -1,36 +1,30 @@
-"""Validation: does an artefact still compute what its reference computes, on real data?"""
+"""Validation: does an artefact still compute what its reference computes, on real data and on what may break it?"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from rc_deploy import data, loading, machine, manifest, tolerances
+from rc_deploy import data, loading, manifest, tolerances
 from rc_deploy.artefacts import Kind
+from rc_deploy.bisection import IMAGES, bisect
 from rc_deploy.compare import Comparison, compare
-from rc_deploy.condition import condition
 from rc_deploy.errors import InputError
 from rc_deploy.files import require_writable
-from rc_deploy.graph import model as onnx_model
-from rc_deploy.parts import BY_PARTS, Evidence, Proof, prove
+from rc_deploy.matrix import matrix
+from rc_deploy.parity import CONDITION_IMAGES, ReferenceRun, Run, run_chain
 from rc_deploy.specs import Precision
+from rc_deploy.verdict import Chain, Criterion, Selection, Validation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from rc_deploy.data import ImageSet
     from rc_deploy.loading import Loaded
-    from rc_deploy.runners import Runner
     from rc_deploy.specs import InputSpec
-    from rc_deploy.tolerances import Tolerance
 
-SCHEMA, SCHEMA_VERSION = "rc-deploy/validation", 1
-CONDITION_IMAGES = 32
+    OnProgress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -40,12 +34,16 @@ class ValidateOptions:
     Attributes:
         data: data source, see `rc_deploy.data.load`.
         folder: where CIFAR is; None for RC_DATA.
-        limit: use the first so many images; None for all.
+        limit: use so many images; None for all.
         batch: images per run.
         threads: for one operator; None for every processor this process may use.
         factory: "module:callable" that builds a checkpoint's network.
         min_agreement: least top-1 agreement, percent; None asks for none.
         max_accuracy_drop: largest loss of accuracy, percentage points; None asks for none.
+        seed: draws the `limit` images; None for the first ones.
+        float64: images that the reference runs in float64 too, where it can: the first link of the matrix.
+        stress: run inputs made to break things, and batches of several sizes.
+        bisect: hold every layer against the reference's.
     """
 
     data: str
@@ -56,128 +54,119 @@ class ValidateOptions:
     factory: str | None = None
     min_agreement: float | None = None
     max_accuracy_drop: float | None = None
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One condition that an artefact must meet: `value` at most (or, for `at_least`, at least) `bound`."""
-
-    name: str
-    value: float
-    bound: float
-    at_least: bool = False
-
-    @property
-    def relation(self) -> str:
-        """How value and bound must relate."""
-        return ">=" if self.at_least else "<="
-
-    @property
-    def passed(self) -> bool:
-        """Whether it is met; not for a value that is not a number."""
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Outcome of a validation."""
-
-    artefact: Loaded
-    reference: Loaded
-    data: str
-    comparison: Comparison
-    tolerance: Tolerance
-    criteria: tuple[Criterion, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every criterion is met."""
-        return all(criterion.passed for criterion in self.criteria)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "machine": machine.facts(),
-            "artefact": _describe(self.artefact),
-            "reference": _describe(self.reference),
-            "data": self.data,
-            "comparison": asdict(self.comparison),
-            "tolerance": asdict(self.tolerance),
-            "criteria": [{**asdict(item), "passed": item.passed} for item in self.criteria],
-            "passed": self.passed,
-        }
+    seed: int | None = None
+    float64: int = CONDITION_IMAGES
+    stress: bool = True
+    bisect: bool = False
 
 
 def validate(
-    artefact: Path,
+    artefact: Path, reference: Path, options: ValidateOptions, on_progress: OnProgress = lambda *_: None
+) -> Validation:
+    """Validate one artefact, as `validate_chain` does."""
+    return validate_chain([artefact], reference, options, on_progress).validations[0]
+
+
+def validate_chain(
+    artefacts: Sequence[Path],
     reference: Path,
     options: ValidateOptions,
-    on_progress: Callable[[int, int], None] = lambda *_: None,
-) -> Validation:
-    """Run an artefact and its reference on the same images and compare their logits.
+    on_progress: OnProgress = lambda *_: None,
+) -> Chain:
+    """Run artefacts and their reference on the same images and compare their logits.
 
-    The largest and the mean difference must stay within what rounding explains (`rc_deploy.tolerances`). An ONNX file
-    is run through its bodies and, where native kernels are, with these as well: both must be right. For an engine, the
-    outcome is added to its manifest.
+    The largest and the mean difference from the reference must stay within what rounding explains
+    (`rc_deploy.tolerances`). An ONNX file is run through its bodies and, where native kernels are, with these as well:
+    both must be right. For an engine, the outcome is added to its manifest.
 
     Args:
-        artefact: ONNX file or engine.
+        artefacts: ONNX files and engines, at least one; the matrix shows the steps between them in this order.
         reference: checkpoint or float32 ONNX file.
         options: how.
-        on_progress: called with images done and images in all.
+        on_progress: called with what was done, and the fraction, 0 to 1.
 
     Raises:
-        InputError: a file or the data cannot be used, the two networks do not belong together, or nothing can be
-            held against this reference.
-        OutputError: the engine's manifest cannot be written.
+        InputError: a file or the data cannot be used, the networks do not belong together, or nothing can be held
+            against this reference.
+        OutputError: an engine's manifest cannot be written.
         MissingDependencyError: a library that they need is not installed.
     """
     expected = loading.load(reference, options.threads, options.factory, bodies=True)
-    found = loading.load(artefact, options.threads, options.factory, bodies=True)
-    _require_roles(found, expected)
-    _require_same_network(found, expected)
-    if found.kind is Kind.ENGINE:
-        require_writable(manifest.path_for(artefact))  # the outcome goes there
-    images = data.load(options.data, options.folder, expected.input, options.limit)
-    roundings = expected.roundings()
-    runners = [expected.runner, found.runner, *([found.kernels] if found.kernels else [])]
-    with ExitStack() as stack:
-        for runner in runners:
-            stack.enter_context(runner)
-        sample = data.normalise(images.images[:CONDITION_IMAGES], expected.input)
-        kappa = condition(expected.runner, sample, roundings)
-        logits = _run_all(runners, expected.input, images.images, options.batch, on_progress)
-    if logits[0].shape != logits[1].shape or logits[0].ndim != 2:
-        raise InputError(
-            f"{artefact} gives outputs of shape {logits[1].shape}, {reference} of {logits[0].shape}.",
-            "Both must give one logit per class (N, K): give the checkpoint that the artefact was exported from.",
-        )
-    comparison, *others = (compare(logits[0], other, images.labels) for other in logits[1:])
-    proof = _by_parts(found, Evidence(expected.graph, images.images, logits[0], roundings, kappa))
-    tolerance = tolerances.derive(roundings, found.precision, logits[0], kappa, proof.noise if proof else 0.0)
-    criteria = (*_criteria(comparison, tolerance, options, proof), *_native_criteria(others, tolerance))
-    outcome = Validation(found, expected, options.data, comparison, tolerance, criteria)
-    if found.kind is Kind.ENGINE:
-        _add_to_manifest(outcome)
-    return outcome
+    found = [loading.load(path, options.threads, options.factory, bodies=True) for path in artefacts]
+    for loaded in found:
+        _require_roles(loaded, expected)
+        _require_same_network(loaded, expected)
+        if loaded.kind is Kind.ENGINE:
+            require_writable(manifest.path_for(loaded.path))  # the outcome goes there
+    images = data.load(options.data, options.folder, expected.input, options.limit, options.seed)
+    if options.max_accuracy_drop is not None and images.labels is None:
+        raise InputError(f"{options.data} has no labels, so no accuracy.", "Leave --max-accuracy-drop out.")
+    measured, runs = run_chain(expected, found, images, options.batch, options.float64, options.stress, on_progress)
+    rows = matrix(tuple(measured.links(runs)), images.labels, images.numbers)
+    validations = tuple(
+        _judged(measured, [run for run in runs if run.program.loaded is loaded], images, options) for loaded in found
+    )
+    if options.bisect:
+        validations = tuple(_looked_into(item, images, options, on_progress) for item in validations)
+    for validation in validations:
+        if validation.artefact.kind is Kind.ENGINE:
+            _add_to_manifest(validation)
+    return Chain(Selection(options.data, options.limit, options.seed), validations, rows)
 
 
-def _run_all(
-    runners: list[Runner],
-    spec: InputSpec,
-    images: NDArray[np.uint8],
-    batch: int,
-    on_progress: Callable[[int, int], None],
-) -> list[NDArray[np.float32]]:
-    """Return each runner's logits (N, K)."""
-    parts = []
-    for start in range(0, len(images), batch):
-        inputs = data.normalise(images[start : start + batch], spec)
-        parts.append([runner.run(inputs) for runner in runners])
-        on_progress(min(start + batch, len(images)), len(images))
-    return [np.concatenate(logits) for logits in zip(*parts, strict=True)]
+def _judged(measured: ReferenceRun, runs: Sequence[Run], images: ImageSet, options: ValidateOptions) -> Validation:
+    """Return what the programs of one artefact prove: the first runs the artefact itself, others its native kernels."""
+    first, *others = runs
+    comparison, *kernels = (compare(measured.logits, run.logits, images.labels, images.numbers) for run in runs)
+    criteria = [
+        *_criteria(comparison, first, options),
+        *(
+            Criterion("largest error of a logit, native kernels", found.max_error, run.tolerance.maximum)
+            for run, found in zip(others, kernels, strict=True)
+        ),
+        *_stress_criteria(runs),
+    ]
+    return Validation(
+        artefact=first.program.loaded,
+        reference=measured.loaded,
+        data=options.data,
+        comparison=comparison,
+        tolerance=first.tolerance,
+        criteria=tuple(criteria),
+        stress=tuple((run.program.title, outcome) for run in runs for outcome in run.stress),
+    )
+
+
+def _criteria(comparison: Comparison, run: Run, options: ValidateOptions) -> Iterator[Criterion]:
+    tolerance, proof = run.tolerance, run.proof
+    explained = proof.explained if proof else tolerance.explained
+    yield Criterion("largest error of a logit", comparison.max_error, tolerance.maximum)
+    yield Criterion("mean error of a logit", comparison.mean_error, tolerance.mean)
+    yield Criterion("share of the logits that rounding explains", explained, tolerances.LARGEST_EXPLAINED)
+    if proof:
+        yield from (Criterion(part.name, part.value, part.bound) for part in proof.parts)
+    if options.min_agreement is not None:
+        yield Criterion("top-1 agreement (%)", comparison.agreement, options.min_agreement, at_least=True)
+    if options.max_accuracy_drop is not None:
+        drop = (comparison.reference_accuracy or 0.0) - (comparison.artefact_accuracy or 0.0)
+        yield Criterion("loss of accuracy (points)", drop, options.max_accuracy_drop)
+
+
+def _stress_criteria(runs: Sequence[Run]) -> Iterator[Criterion]:
+    errors = [run.batch_error for run in runs if run.batch_error is not None]
+    if errors:
+        yield Criterion("largest error of a logit, other batch sizes", max(errors), runs[0].tolerance.maximum)
+        wrong = sum(not outcome.passed for run in runs for outcome in run.stress)
+        yield Criterion("inputs made to break things, done wrong", wrong, 0)
+
+
+def _looked_into(item: Validation, images: ImageSet, options: ValidateOptions, on_progress: OnProgress) -> Validation:
+    sample = data.normalise(images.images[:IMAGES], item.reference.input)
+    title = f"layers of {item.artefact.path.name}"
+    layers = bisect(
+        item.artefact, item.reference, sample, options.threads, lambda done, total: on_progress(title, done / total)
+    )
+    return replace(item, layers=layers)
 
 
 def _require_roles(found: Loaded, expected: Loaded) -> None:
@@ -214,52 +203,6 @@ def _differences(found: InputSpec, expected: InputSpec) -> list[str]:
             index = next(index for index in range(len(own)) if own[index] != other[index])
             words.append(f"{name}[{index}] is {own[index]!r:.40}, not {other[index]!r:.40}")
     return words
-
-
-def _by_parts(found: Loaded, evidence: Evidence) -> Proof | None:
-    """Return what the parts of a coarsely typed artefact prove; None for the others, whose logits prove enough."""
-    if found.precision not in BY_PARTS:
-        return None
-    model = found.graph()
-    return prove(model, onnx_model.provenance(model, str(found.path)), evidence)
-
-
-def _criteria(
-    comparison: Comparison, tolerance: Tolerance, options: ValidateOptions, proof: Proof | None
-) -> tuple[Criterion, ...]:
-    explained = proof.explained if proof else tolerance.explained
-    criteria = [
-        Criterion("largest error of a logit", comparison.max_error, tolerance.maximum),
-        Criterion("mean error of a logit", comparison.mean_error, tolerance.mean),
-        Criterion("share of the logits that rounding explains", explained, tolerances.LARGEST_EXPLAINED),
-        *(Criterion(part.name, part.value, part.bound) for part in (proof.parts if proof else ())),
-    ]
-    if options.min_agreement is not None:
-        criteria.append(Criterion("top-1 agreement (%)", comparison.agreement, options.min_agreement, at_least=True))
-    if options.max_accuracy_drop is not None:
-        if comparison.reference_accuracy is None or comparison.artefact_accuracy is None:
-            raise InputError(f"{options.data} has no labels, so no accuracy.", "Leave --max-accuracy-drop out.")
-        drop = comparison.reference_accuracy - comparison.artefact_accuracy
-        criteria.append(Criterion("loss of accuracy (points)", drop, options.max_accuracy_drop))
-    return tuple(criteria)
-
-
-def _native_criteria(comparisons: Sequence[Comparison], tolerance: Tolerance) -> list[Criterion]:
-    return [
-        Criterion("largest error of a logit, native kernels", comparison.max_error, tolerance.maximum)
-        for comparison in comparisons
-    ]
-
-
-def _describe(loaded: Loaded) -> dict[str, Any]:
-    return {
-        "path": str(loaded.path),
-        "kind": loaded.kind.name.lower(),
-        "sha256": loaded.sha256,
-        "precision": loaded.precision.value,
-        "runner": loaded.runner.name,
-        "note": loaded.note,
-    }
 
 
 def _add_to_manifest(outcome: Validation) -> None:

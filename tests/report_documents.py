@@ -25,10 +25,7 @@ MACHINE: dict[str, Any] = {
 
 def validation(precision: str = "fp16", *, error: float = 0.002, note: str = "") -> dict[str, Any]:
     """Return a made-up validation; it passes unless `error` is over 0.034."""
-    return {
-        "schema": "rc-deploy/validation",
-        "schema_version": 1,
-        "machine": MACHINE,
+    found = {
         "artefact": {
             "path": f"made/up.{precision}.onnx",
             "kind": "engine" if note else "onnx",
@@ -56,6 +53,14 @@ def validation(precision: str = "fp16", *, error: float = 0.002, note: str = "")
             "reference_accuracy": 98.3333333,
             "artefact_accuracy": 98.3333333,
             "error_quantiles": [0.0, 0.0008, 0.0012, error],
+            "error_p999": error,
+            "top5_agreement": 100.0,
+            "flipped": [],
+            "reference_interval": [96.4, 99.2],
+            "artefact_interval": [96.4, 99.2],
+            "lost": 0,
+            "won": 0,
+            "mcnemar": 1.0,
         },
         "tolerance": {"maximum": 0.034, "mean": 0.005, "condition": 1.25, "variance": 4.5e-6, "scale": 4.7},
         "criteria": [
@@ -70,6 +75,31 @@ def validation(precision: str = "fp16", *, error: float = 0.002, note: str = "")
         ],
         "passed": error <= 0.034,
     }
+    return chain(found)
+
+
+def chain(*validations: dict[str, Any], seed: int | None = None) -> dict[str, Any]:
+    """Return the document of a run of `validate` on one or several artefacts."""
+    return {
+        "schema": "rc-deploy/validation",
+        "schema_version": 2,
+        "machine": MACHINE,
+        "selection": {"data": "digits:test", "limit": 360 if seed is not None else None, "seed": seed},
+        "validations": list(validations),
+        "passed": all(item["passed"] for item in validations),
+    }
+
+
+def first(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run of `validate` says of its first artefact."""
+    found: dict[str, Any] = document["validations"][0]
+    return found
+
+
+def failed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with its first criterion not met."""
+    first(document)["criteria"][0]["passed"] = first(document)["passed"] = document["passed"] = False
+    return document
 
 
 def bench() -> dict[str, Any]:

@@ -46,7 +46,8 @@ def test_all_test_images_agree(
     name: str, least_agreement: float, artefacts: Path, cli: Run, cifar10_folder: Path
 ) -> None:
     document = validate(cli, artefacts / name, cifar10_folder)
-    comparison = document["comparison"]
+    (validation,) = document["validations"]
+    comparison = validation["comparison"]
     assert comparison["images"] == 10_000
     assert comparison["agreement"] >= least_agreement
     assert document["passed"]

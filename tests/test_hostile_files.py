@@ -22,7 +22,7 @@ from rc_deploy.errors import InputError
 from rc_deploy.files import json_text, read_json, write_json
 from rc_deploy.inspection import inspect
 from rc_deploy.specs import MOST_CLASSES, InputSpec
-from rc_deploy.validate import ValidateOptions, validate
+from rc_deploy.validate import ValidateOptions, validate, validate_chain
 
 DEEP = "[" * 100_000 + "]" * 100_000
 # Within what the JSON reader takes, and beyond what anything that follows could.
@@ -260,7 +260,7 @@ def test_a_failed_validation_is_valid_json(
     """Weights that are not numbers: the errors are infinite, on standard output as in the engine's manifest."""
     from onnx import numpy_helper
 
-    from rc_deploy.cli import show
+    from rc_deploy.cli import parity
 
     typed = engine.with_suffix(".onnx")
     model = onnx.load(typed)
@@ -273,12 +273,13 @@ def test_a_failed_validation_is_valid_json(
     record["typed_onnx"] = vars(manifest.FileRecord.of(typed))
     manifest.path_for(engine).write_text(json.dumps(record))
 
-    outcome = validate(engine, small_onnx, ValidateOptions("random:0", limit=2))
+    outcome = validate_chain([engine], small_onnx, ValidateOptions("random:0", limit=2))
     assert not outcome.passed
-    show.validated(outcome, "-")
+    parity.validated(outcome, "-")
     for text in (capsys.readouterr().out, manifest.path_for(engine).read_text()):
         document = json.loads(text, parse_constant=pytest.fail)
-        assert (document.get("comparison") or document["proven"]["validation"])["max_error"] is None
+        (found,) = document.get("validations") or [{"comparison": document["proven"]["validation"]}]
+        assert found["comparison"]["max_error"] is None
     assert manifest.read(engine).proven["validation"]["passed"] is False
 
 

@@ -366,7 +366,7 @@ def test_a_manifest_that_cannot_be_written_is_found_before_the_images_run(
         raise AssertionError("the images were run")
 
     monkeypatch.setattr("rc_deploy.validate.require_writable", unwritable)
-    monkeypatch.setattr("rc_deploy.validate._run_all", run)
+    monkeypatch.setattr("rc_deploy.validate.run_chain", run)
     with pytest.raises(OutputError):
         validate(place / "small.fp16.engine", place / "c.pt", ValidateOptions("random:0"))
     assert asked == [place / "small.fp16.engine.json"]

@@ -19,7 +19,8 @@ from rc_deploy.graph.quantise import FP8, INT8, channel_scales, fake_quantised, 
 from rc_deploy.graph.skeleton import unpacked
 from rc_deploy.runners import onnx_session
 from rc_deploy.specs import Precision
-from rc_deploy.validate import ValidateOptions, Validation, validate
+from rc_deploy.validate import ValidateOptions, validate
+from rc_deploy.verdict import Validation
 
 # Other images than those of the calibration.
 NOISE = ValidateOptions(data="random:7")

@@ -17,7 +17,7 @@ import pytest
 from rc_deploy.errors import InputError, MissingDependencyError, OutputError
 from rc_deploy.report import build_report, words
 from rc_deploy.report.svg import Ink
-from report_documents import bench, everything, manifest, training, validation, write
+from report_documents import bench, chain, everything, failed, first, manifest, training, validation, write
 
 HOSTILE = "<script>alert('x')</script>\"&$x_{\u202e\ud800\x00.onnx"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -151,16 +151,15 @@ def test_one_failure_fails_the_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, 1e300])
 def test_draws_values_that_no_axis_has_a_place_for(tmp_path: Path, value: float) -> None:
-    document = validation(error=value)
-    document["criteria"][0]["passed"] = document["passed"] = False
+    document = failed(validation(error=value))
     assert "FAIL" in Outline(report(tmp_path, {"v.json": document})).text
 
 
 def test_identical_results_have_no_error_to_draw(tmp_path: Path) -> None:
     document = validation(error=0.0)
-    document["comparison"] |= {"error_quantiles": [0.0] * 4}
-    document["tolerance"] |= {"maximum": 0.0}
-    document["criteria"][0]["bound"] = 0.0
+    first(document)["comparison"] |= {"error_quantiles": [0.0] * 4}
+    first(document)["tolerance"] |= {"maximum": 0.0}
+    first(document)["criteria"][0]["bound"] = 0.0
     page = Outline(report(tmp_path, {"v.json": document}))
     assert "PASS" in page.text
     assert "Zero stands at the left end" in page.text
@@ -191,8 +190,17 @@ def test_a_manifest_may_record_a_validation(tmp_path: Path, passed: bool) -> Non
 
 def test_mixed_references_are_pointed_out(tmp_path: Path) -> None:
     other = validation("fp32")
-    other["reference"] |= {"sha256": "d" * 64, "path": "made/other.pt"}
+    first(other)["reference"] |= {"sha256": "d" * 64, "path": "made/other.pt"}
     assert "against different files: " in Outline(report(tmp_path, {"a.json": validation(), "b.json": other})).text
+
+
+def test_several_artefacts_of_one_run_are_reported_each(tmp_path: Path) -> None:
+    write(tmp_path, {"v.json": chain(first(validation("fp32", error=1e-6)), first(validation()), seed=5)})
+    summary = build_report([tmp_path], tmp_path / "report.html")
+    assert summary.rows[0][1].startswith("All 2 validations passed")
+    text = Outline((tmp_path / "report.html").read_text(encoding="utf-8")).text.replace(" \\\n    ", " ")
+    command = "rc-deploy validate made/up.fp32.onnx made/up.fp16.onnx --reference made/up.pt --data digits:test"
+    assert f"{command} --limit 360 --seed 5 --min-agreement 99" in text
 
 
 def test_scattered_times_come_with_a_warning(tmp_path: Path) -> None:
@@ -237,7 +245,7 @@ def test_hostile_title_and_file_name_are_inert(tmp_path: Path) -> None:
 
 def test_commands_are_quoted_for_the_shell(tmp_path: Path) -> None:
     document = validation("fp32")
-    document["artefact"]["path"] = "-o; rm x.onnx"
+    first(document)["artefact"]["path"] = "-o; rm x.onnx"
     text = Outline(report(tmp_path, {"v.json": document})).text
     assert "rc-deploy export made/up.pt './-o; rm x.onnx'" in text
     assert "--limit 360 --min-agreement 99" in text.replace(" \\\n    ", " ")
@@ -251,9 +259,15 @@ def test_folder_passes_over_what_is_not_ours(tmp_path: Path) -> None:
 
 
 def broken(change: dict[str, Any], where: str = "") -> str:
+    """Return a validation with a value changed, at the top, in its "machine", or in what it says of an artefact."""
     document = copy.deepcopy(validation())
-    (document[where] if where else document).update(change)
-    return json.dumps({key: value for key, value in document.items() if value != "DELETE"})
+    place = document
+    for key in filter(None, where.split(".")):
+        place = first(document) if key == "first" else place[key]
+    place.update(change)
+    for key in [key for key, value in place.items() if value == "DELETE"]:
+        del place[key]
+    return json.dumps(document)
 
 
 @pytest.mark.parametrize(
@@ -263,16 +277,24 @@ def broken(change: dict[str, Any], where: str = "") -> str:
         ('{"schema": "rc-deploy/val', "not valid JSON"),
         ("[1, 2]", "does not hold a JSON object"),
         ('{"a": 1}', "not a document that a report is made from"),
-        (json.dumps(validation() | {"schema_version": 2}), "has version 2"),
+        (json.dumps(validation() | {"schema_version": 3}), "has version 3"),
         (broken({"schema_version": "DELETE"}), "has version None"),
-        (broken({"data": "DELETE"}), "'data' is missing"),
-        (broken({"max_error": "big"}, "comparison"), "'comparison.max_error' is text where a number belongs"),
-        (broken({"images": True}, "comparison"), "'comparison.images' is true or false where a whole number"),
-        (broken({"error_quantiles": [1.0]}, "comparison"), "must hold 4 values, not 1"),
-        (broken({"scale": 10**400}, "tolerance"), "'tolerance.scale' is too large"),
+        (broken({"data": "DELETE"}, "first"), "'validations[0].data' is missing"),
+        (broken({"max_error": "big"}, "first.comparison"), "comparison.max_error' is text where a number belongs"),
+        (broken({"images": True}, "first.comparison"), "comparison.images' is true or false where a whole number"),
+        (broken({"error_quantiles": [1.0]}, "first.comparison"), "must hold 4 values, not 1"),
+        (broken({"scale": 10**400}, "first.tolerance"), "tolerance.scale' is too large"),
         (broken({"gpus": {}}, "machine"), "'machine.gpus' is an object where a list belongs"),
-        (broken({"passed": False}), "'passed' is not what the criteria"),
-        (broken({"criteria": []}), "'passed' is not what the criteria"),
+        (broken({"passed": False}, "first"), "'passed' is not what the criteria"),
+        (broken({"criteria": []}, "first"), "'passed' is not what the criteria"),
+        (broken({"passed": False}), "'passed' is not what its validations give"),
+        (broken({"validations": []}), "'passed' is not what its validations give"),
+        (
+            json.dumps(
+                chain(first(validation()), first(validation()) | {"reference": first(validation())["artefact"]})
+            ),
+            "against several references",
+        ),
         (json.dumps(bench() | {"timings": []}), "no timings"),
         (json.dumps(bench() | {"artefacts": bench()["artefacts"][:1]}), "a timing names artefact 1 of 1"),
         (json.dumps(bench()).replace('"p50": 2.0', '"p50": 0'), "not a plausible positive number"),

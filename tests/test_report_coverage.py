@@ -10,7 +10,18 @@ import pytest
 
 from rc_deploy.files import json_text
 from rc_deploy.report import Summary, build_report
-from report_documents import ENGINE, TYPED, bench, everything, manifest, training, validation, write
+from report_documents import (
+    ENGINE,
+    TYPED,
+    bench,
+    everything,
+    failed,
+    first,
+    manifest,
+    training,
+    validation,
+    write,
+)
 
 PROOF = {
     "data": "digits:test",
@@ -32,7 +43,7 @@ def summary(folder: Path, *documents: dict[str, Any]) -> Summary:
 def about(sha256: str, precision: str = "fp16") -> dict[str, Any]:
     """A validation that passed, of the file with this SHA-256."""
     document = validation(precision)
-    document["artefact"] |= {"sha256": sha256}
+    first(document)["artefact"] |= {"sha256": sha256}
     return document
 
 
@@ -46,7 +57,7 @@ def test_an_engine_that_no_validation_is_about_does_not_pass(other: dict[str, An
     verdict = summary(tmp_path, manifest(), other).verdict
     assert (verdict.word, verdict.passed) == ("NOT VALIDATED", None)
     assert "No validation is about up.fp16.engine (SHA-256 eeeeeeeeeeee…)" in verdict.sentences[0]
-    assert f"about other files: {Path(other['artefact']['path']).name}" in verdict.sentences[1]
+    assert f"about other files: {Path(first(other)['artefact']['path']).name}" in verdict.sentences[1]
     assert "NOT VALIDATED" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -85,13 +96,12 @@ def test_what_was_timed_but_not_validated_is_noted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_null_stands_for_what_is_not_finite(value: float, tmp_path: Path) -> None:
-    document = validation(error=value)
-    document["comparison"] |= {"mean_error": value}
-    document["criteria"][0]["passed"] = document["passed"] = False
+    document = failed(validation(error=value))
+    first(document)["comparison"] |= {"mean_error": value}
     diverged = training()
     diverged["metrics"]["history"][-1]["loss"] = value
-    failed = manifest() | {"proven": {"validation": PROOF | {"max_error": value, "passed": False}}}
-    for name, item in (("v.json", document), ("t.json", diverged), ("m.json", failed)):
+    recorded = manifest() | {"proven": {"validation": PROOF | {"max_error": value, "passed": False}}}
+    for name, item in (("v.json", document), ("t.json", diverged), ("m.json", recorded)):
         text = json_text(item)
         assert "null" in text
         (tmp_path / name).write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rc_deploy import weights
-from rc_deploy.errors import InputError, ParityError
+from rc_deploy.errors import InputError
 from rc_deploy.specs import LARGEST_BATCH
 
 if TYPE_CHECKING:
@@ -180,8 +180,10 @@ def _calibration(source: str | None, images: int, method: str) -> Calibration | 
 
 
 def validate(
-    artefact: Annotated[Path, typer.Argument(help="ONNX file or engine.")],
-    reference: Annotated[Path, typer.Option("--reference", "-r", help="Checkpoint, or ONNX file, to hold it against.")],
+    artefacts: Annotated[list[Path], typer.Argument(help="ONNX files and engines, in the order they were made.")],
+    reference: Annotated[
+        Path, typer.Option("--reference", "-r", help="Checkpoint, or ONNX file, to hold them against.")
+    ],
     data: Annotated[
         str, typer.Option(metavar="SOURCE", help="digits:test, cifar10:test, svhn:test, imagenet:val, folder:PATH, ...")
     ],
@@ -189,9 +191,17 @@ def validate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use N images only, the first or, of pictures, of each class in turn.")
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draw the N images of --limit at random, by this seed.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, max=LARGEST_BATCH, help="Images per run.")] = 250,
     threads: Threads = None,
     model: Model = None,
+    float64: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Run a checkpoint in float64 too, on the first N images.")
+    ] = 32,
+    stress: Annotated[bool, typer.Option(help="Run inputs made to break things, and batches of several sizes.")] = True,
+    bisect: Annotated[bool, typer.Option("--bisect", help="Name the first layer that leaves its tolerance.")] = False,
     min_agreement: Annotated[
         float | None, typer.Option(min=0, max=100, callback=_number, help="Least top-1 agreement, percent.")
     ] = None,
@@ -200,29 +210,33 @@ def validate(
     ] = None,
     json: Json = None,
 ) -> None:
-    """Hold an artefact against its checkpoint on real data; exit code 8 if it does not compute the same."""
-    from rc_deploy.cli import show
+    """Hold artefacts against their checkpoint on real data; exit code 8 if one does not compute the same."""
+    from rc_deploy.cli import parity, show
     from rc_deploy.data import files_of
     from rc_deploy.outputs import require_json
-    from rc_deploy.validate import ValidateOptions
-    from rc_deploy.validate import validate as run
+    from rc_deploy.validate import ValidateOptions, validate_chain
+    from rc_deploy.verdict import require_passed
 
     reference = weights.find(reference)
-    require_json(json, [artefact, reference, *files_of(data, data_folder)])
-    options = ValidateOptions(data, data_folder, limit, batch, threads, model, min_agreement, max_accuracy_drop)
+    require_json(json, [*artefacts, reference, *files_of(data, data_folder)])
+    options = ValidateOptions(
+        data=data,
+        folder=data_folder,
+        limit=limit,
+        batch=batch,
+        threads=threads,
+        factory=model,
+        min_agreement=min_agreement,
+        max_accuracy_drop=max_accuracy_drop,
+        seed=seed,
+        float64=float64,
+        stress=stress,
+        bisect=bisect,
+    )
     with show.progress("Validating") as bar:
-        outcome = run(artefact, reference, options, lambda done, total: bar(f"{done:,}/{total:,} images", done / total))
-    show.validated(outcome, json)
-    if not outcome.passed:
-        failed = "; ".join(
-            f"{item.name} is {item.value:.4g}, not {item.relation} {item.bound:.4g}"
-            for item in outcome.criteria
-            if not item.passed
-        )
-        raise ParityError(
-            f"{artefact} does not compute what {reference} computes: {failed}.",
-            "Make sure that it was exported from this checkpoint; then export and build it again.",
-        )
+        outcome = validate_chain(artefacts, reference, options, bar)
+    parity.validated(outcome, json)
+    require_passed(outcome)
 
 
 def bench(

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rc_deploy.inspection import Inspection
     from rc_deploy.report import Summary
     from rc_deploy.sensitivity import Search
-    from rc_deploy.validate import Validation
 
 # Names of classes and the like: so many are shown, --json has them all.
 MOST_ITEMS = 12
@@ -85,10 +84,10 @@ def _progress(*columns: Any) -> Progress:
 
 def exported(result: ExportResult, json_to: str | None) -> None:
     """Show what `export` wrote."""
-    if _as_json({**asdict(result), "path": str(result.path)}, json_to):
+    if as_json({**asdict(result), "path": str(result.path)}, json_to):
         return
     layers = ", ".join(f"{count} {name}" for name, count in result.rc_layers.items()) or "none"
-    _facts(
+    facts_table(
         f"{result.path} computes what PyTorch computes",
         {
             "largest error of a logit": _share(result.comparison.max_error, result.tolerance.maximum),
@@ -103,10 +102,10 @@ def exported(result: ExportResult, json_to: str | None) -> None:
 
 def built(result: BuildResult, json_to: str | None) -> None:
     """Show what `build` wrote."""
-    if _as_json(asdict(result.manifest), json_to):
+    if as_json(asdict(result.manifest), json_to):
         return
     record = result.manifest
-    _facts(
+    facts_table(
         f"{result.engine} is {record.precision['asked']}",
         {
             "found": result.readback.verdict(),
@@ -121,7 +120,7 @@ def built(result: BuildResult, json_to: str | None) -> None:
     if result.search:
         _searched(result.search)
     for warning in result.warnings:
-        _out().print(Text(f"warning: {warning}", style="yellow"))
+        console().print(Text(f"warning: {warning}", style="yellow"))
     _next("validate", str(result.engine), "--reference", "CHECKPOINT", "--data", "NAME:test")
 
 
@@ -140,47 +139,21 @@ def _searched(found: Search) -> None:
     for item in found.layers:
         kept = "float32" if item.node in found.kept else ""
         table.add_row(item.module or item.node, f"{100 * item.change:.2f}%", f"{item.macs / 1e6:.2f}", kept)
-    _out().print(table)
+    console().print(table)
     for title, accuracy in (("images of the search", found.search), ("held-out images", found.held_out)):
-        _out().print(
+        console().print(
             f"{title}: {accuracy.images:,}, accuracy {accuracy.float32:.2f}% -> {accuracy.quantised:.2f}%, a loss of "
             f"{accuracy.drop:.2f} points; {found.asked:g} were allowed"
         )
-    _out().print(
+    console().print(
         f"{len(found.kept)} of {len(found.layers)} layers stay float32, {found.share:.1f}% of the products do not; "
         f"{found.candidates} assignments were measured, the held-out images {found.looks} times"
     )
 
 
-def validated(outcome: Validation, json_to: str | None) -> None:
-    """Show how far an artefact is from its reference."""
-    if _as_json(outcome.to_json(), json_to):
-        return
-    comparison = outcome.comparison
-    table = Table(title=f"{outcome.artefact.path} against {outcome.reference.path}", title_justify="left")
-    for name in ("criterion", "value", "bound", ""):
-        table.add_column(name, justify="right" if name in ("value", "bound") else "left")
-    for item in outcome.criteria:
-        verdict = Text("pass", style="green") if item.passed else Text("FAIL", style="bold red")
-        table.add_row(item.name, f"{item.value:.4g}", f"{item.relation} {item.bound:.4g}", verdict)
-    _out().print(table)
-    same = comparison.images - len(comparison.flips)
-    facts = {
-        "images": f"{comparison.images:,} of {outcome.data}",
-        "top-1 agreement": f"{comparison.agreement:.2f}% ({same:,} of {comparison.images:,})",
-        "smallest cosine": f"{comparison.cosine:.9f}",
-        "reference": outcome.reference.runner.name + _accuracy(comparison.reference_accuracy),
-        "artefact": f"{outcome.artefact.precision} in {outcome.artefact.runner.name}"
-        + _accuracy(comparison.artefact_accuracy),
-    }
-    _facts("PASS" if outcome.passed else "FAIL", facts)
-    if outcome.artefact.note:
-        _out().print(Text(f"note: {outcome.artefact.note}", style="yellow"))
-
-
 def benched(outcome: Bench, json_to: str | None) -> None:
     """Show times per batch size."""
-    if _as_json(outcome.to_json(), json_to):
+    if as_json(outcome.to_json(), json_to):
         return
     table = Table(title="Milliseconds per run; the artefacts took turns", title_justify="left")
     table.add_column("batch", justify="right")
@@ -197,60 +170,60 @@ def benched(outcome: Bench, json_to: str | None) -> None:
             f"{timing.ratio:.2f} ({low:.2f} to {high:.2f})" if timing.artefact else "1",
             end_section=timing.artefact == len(outcome.artefacts) - 1,
         )
-    _out().print(table)
-    _facts("Run by", {loaded.path.name: loaded.runner.name for loaded in outcome.artefacts})
+    console().print(table)
+    facts_table("Run by", {loaded.path.name: loaded.runner.name for loaded in outcome.artefacts})
 
 
 def reported(summary: Summary, output: Path, sha256: str, json_to: str | None) -> None:
     """Show the head of a report."""
     rows = [{"label": label, "value": value, "passed": passed} for label, value, passed in summary.rows]
     document = {"verdict": summary.verdict.word, "passed": summary.verdict.passed, "rows": rows}
-    if _as_json({**document, "output": str(output), "sha256": sha256}, json_to):
+    if as_json({**document, "output": str(output), "sha256": sha256}, json_to):
         return
     table = Table(title=f"Summary; the whole report is in {output}", title_justify="left", show_header=False)
     for label, value, passed in summary.rows:
         style = {True: "green", False: "bold red", None: "default"}[passed]
         table.add_row(label, Text(value, style=style))
-    _out().print(table)
+    console().print(table)
 
 
 def inspected(found: Inspection, json_to: str | None) -> None:
     """Show what a file holds."""
-    if _as_json({"verdict": found.verdict, **found.details, "layers": found.layers}, json_to):
+    if as_json({"verdict": found.verdict, **found.details, "layers": found.layers}, json_to):
         return
-    _out().print(Text(found.verdict, style="bold"))
+    console().print(Text(found.verdict, style="bold"))
     for section, content in found.details.items():
-        _facts(section, {key: _plain(value) for key, value in content.items()})
+        facts_table(section, {key: _plain(value) for key, value in content.items()})
     if found.layers:
-        _out().print(_rows("layers", found.layers[:MOST_ROWS]))
+        console().print(_rows("layers", found.layers[:MOST_ROWS]))
     if (more := len(found.layers) - MOST_ROWS) > 0:
-        _out().print(f"and {more:,} more layers: --json - shows all")
+        console().print(f"and {more:,} more layers: --json - shows all")
 
 
 def checked(outcome: EngineCheck, json_to: str | None) -> None:
     """Show whether an engine can run here."""
-    if _as_json(outcome.to_json(), json_to):
+    if as_json(outcome.to_json(), json_to):
         return
     verdict = "can run here" if outcome.runnable else "cannot run here"
-    _out().print(_checks(f"{outcome.engine} {verdict}", outcome.checks))
+    console().print(_checks(f"{outcome.engine} {verdict}", outcome.checks))
 
 
 def downloaded(dataset: str, folder: Path, written: list[Path], json_to: str | None) -> None:
     """Show where a data set is now, and which of its files are new."""
-    if _as_json({"dataset": dataset, "folder": str(folder), "written": [str(path) for path in written]}, json_to):
+    if as_json({"dataset": dataset, "folder": str(folder), "written": [str(path) for path in written]}, json_to):
         return
     news = f"{len(written)} files written, checked by size and SHA-256" if written else "all of it was there already"
-    _facts(f"{dataset} is in {folder}", {"files": news})
+    facts_table(f"{dataset} is in {folder}", {"files": news})
 
 
 def diagnosed(found: Diagnosis, json_to: str | None) -> None:
     """Show what works on this machine, and which libraries are on it."""
-    if _as_json(found.to_json(), json_to):
+    if as_json(found.to_json(), json_to):
         return
-    _out().print(_checks("What works here", found.checks))
+    console().print(_checks("What works here", found.checks))
     if found.libraries:
-        _out().print(_rows("Libraries", [vars(library) for library in found.libraries]))
-    _facts("This machine", {key: _plain(value) for key, value in found.machine.items()})
+        console().print(_rows("Libraries", [vars(library) for library in found.libraries]))
+    facts_table("This machine", {key: _plain(value) for key, value in found.machine.items()})
 
 
 def _checks(title: str, checks: Sequence[Check]) -> Table:
@@ -273,7 +246,7 @@ def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _as_json(document: dict[str, Any], target: str | None) -> bool:
+def as_json(document: dict[str, Any], target: str | None) -> bool:
     """Write `document` where --json says; return whether it took the place of the tables."""
     if target == "-":
         print(json_text(document))
@@ -282,31 +255,29 @@ def _as_json(document: dict[str, Any], target: str | None) -> bool:
     return target == "-"
 
 
-def _out() -> Console:
+def console() -> Console:
+    """Return where tables are printed."""
     return Console(markup=False, highlight=False)
 
 
-def _facts(title: str, facts: dict[str, str]) -> None:
+def facts_table(title: str, facts: dict[str, str]) -> None:
+    """Print facts under a title, a line each."""
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in facts.items():
         table.add_row(key, Text(value))
-    _out().print(table)
+    console().print(table)
 
 
 def _next(*arguments: str) -> None:
-    _out().print(Text("next: ", style="green") + Text(shlex.join(("rc-deploy", *arguments))), soft_wrap=True)
+    console().print(Text("next: ", style="green") + Text(shlex.join(("rc-deploy", *arguments))), soft_wrap=True)
 
 
 def _share(value: float, bound: float) -> str:
     if not bound:  # logits that are all zero
         return f"{value:.3g}; rounding explains none"
     return f"{value:.3g}, {value / bound:.0%} of the {bound:.3g} that rounding explains"
-
-
-def _accuracy(percent: float | None) -> str:
-    return "" if percent is None else f", accuracy {percent:.2f}%"
 
 
 def _plain(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rc_deploy.data import places
-from rc_deploy.data.sets import ImageSet
+from rc_deploy.data.sets import ImageSet, draw
 from rc_deploy.errors import InputError, UnsupportedError, reason
 from rc_deploy.optional import require
 
@@ -76,6 +76,12 @@ class Pictures:
                 "Name the folders as the network's classes (`rc-deploy inspect` lists them), or have one for each.",
             )
         return Pictures(self.paths, self.labels, spec.classes)
+
+    def drawn(self, limit: int, seed: int) -> Pictures:
+        """Return `limit` pictures drawn as `ImageSet.drawn` does."""
+        numbers = draw(len(self), limit, seed)
+        labels = None if self.labels is None else self.labels[numbers]
+        return Pictures(tuple(self.paths[number] for number in numbers), labels, self.classes)
 
     def in_turn(self, limit: int | None) -> Pictures:
         """Return the first `limit`, taking one of each class in turn, so that few are of many classes."""

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, C, H, W) uint8, and their labels (N,) int64 where they have any."""
+    """Images (N, C, H, W) uint8, and their labels (N,) int64 where they have any.
+
+    `numbers` (N,) are their places in the data set they were drawn from; None for 0 to N - 1.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...]
+    numbers: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -36,6 +40,20 @@ class ImageSet:
             ImageSet(self.images[:count], labels[0], self.classes),
             ImageSet(self.images[count:], labels[1], self.classes),
         )
+
+    def drawn(self, limit: int, seed: int) -> ImageSet:
+        """Return `limit` images drawn without replacement, in the data set's order; all of them if there are no more.
+
+        The same seed draws the same images of the same data set.
+        """
+        numbers = draw(len(self), limit, seed)
+        labels = None if self.labels is None else self.labels[numbers]
+        return ImageSet(self.images[numbers], labels, self.classes, numbers)
+
+
+def draw(total: int, limit: int, seed: int) -> NDArray[np.int64]:
+    """Return which `limit` of `total` are drawn by this seed, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(total)[:limit])
 
 
 def normalise(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:

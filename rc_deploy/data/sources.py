@@ -19,7 +19,13 @@ RANDOM_IMAGES = 256
 SOURCES = "digits:test, cifar10:test, cifar100:test, svhn:test, imagenet:val, folder:PATH, npz:PATH or random:SEED"
 
 
-def load(source: str, folder: Path | None = None, spec: InputSpec | None = None, limit: int | None = None) -> ImageSet:
+def load(
+    source: str,
+    folder: Path | None = None,
+    spec: InputSpec | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+) -> ImageSet:
     """Load the images that `source` names.
 
     Args:
@@ -28,7 +34,8 @@ def load(source: str, folder: Path | None = None, spec: InputSpec | None = None,
         folder: where the data sets' folders are; the environment variable RC_DATA by default.
         spec: shape and classes of the network to feed; "imagenet", "folder" and "random" need it, the others are
             checked against it.
-        limit: the most images; all by default. Of pictures it takes one of each class in turn.
+        limit: the most images; all by default. It takes the first ones or, of pictures, one of each class in turn.
+        seed: draws the `limit` images at random instead.
 
     Raises:
         InputError: unknown source, missing, short or damaged files, or images that do not fit `spec`.
@@ -46,16 +53,25 @@ def load(source: str, folder: Path | None = None, spec: InputSpec | None = None,
         found = archives.load(Path(rest), spec)
     elif name == pictures.IMAGENET and spec is not None:
         split = "val" if rest == "val" or _split(source, rest) == "test" else "train"
-        found = pictures.decode_all(pictures.find_imagenet(split, folder), spec, limit)
+        found = _decoded(pictures.find_imagenet(split, folder), spec, limit, seed)
     elif name == "folder" and rest and spec is not None:
-        found = pictures.decode_all(pictures.find(Path(rest)), spec, limit)
+        found = _decoded(pictures.find(Path(rest)), spec, limit, seed)
     elif name == "random" and rest.isdecimal() and spec is not None:
         found = _noise(int(rest), spec)
     else:
         raise InputError(f"'{source}' is not a data source.", f"Write {SOURCES}.")
     if spec is not None:
         _check_fit(source, found, spec)
+    if seed is not None and limit is not None and limit < len(found):
+        return found.drawn(limit, seed)
     return found.head(limit)
+
+
+def _decoded(found: pictures.Pictures, spec: InputSpec, limit: int | None, seed: int | None) -> ImageSet:
+    """Return pictures in memory: drawn before they are decoded, for all of them may not fit."""
+    if seed is not None and limit is not None:
+        found = found.drawn(limit, seed)
+    return pictures.decode_all(found, spec, limit)
 
 
 def files_of(source: str, folder: Path | None = None) -> list[Path]:

@@ -54,6 +54,33 @@ def roundings(model: ModelProto) -> list[Rounding]:
     return [_rounding(node, shapes) for node in graph.node if node.op_type not in EXACT]
 
 
+def roundings_up_to(model: ModelProto) -> dict[str, list[Rounding]]:
+    """Return, by tensor, the roundings of every node of the model's main graph that it depends on.
+
+    Args:
+        model: as of `roundings`.
+
+    Raises:
+        InputError: a shape that is needed cannot be inferred.
+    """
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = _shapes(graph)
+    found: list[Rounding] = []
+    behind: dict[str, int] = {}  # by tensor, a bit for each of `found`
+    for node in graph.node:
+        bits = 0
+        for name in node.input:
+            bits |= behind.get(name, 0)
+        if node.op_type not in EXACT:
+            bits |= 1 << len(found)
+            found.append(_rounding(node, shapes))
+        behind |= dict.fromkeys(node.output, bits)
+    return {
+        tensor: [rounding for index, rounding in enumerate(found) if bits >> index & 1]
+        for tensor, bits in behind.items()
+    }
+
+
 def _rounding(node: NodeProto, shapes: dict[str, list[int]]) -> Rounding:
     if node.op_type == CALIBRATED_TAIL.name:
         # The mean over positions, the squeezing layer and the two heads; the weights of these three are stored.

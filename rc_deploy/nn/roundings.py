@@ -47,9 +47,14 @@ def roundings(network: nn.Module, shape: tuple[int, int, int]) -> list[Rounding]
         shape: (C, H, W) of one image.
     """
     found: list[Rounding] = []
-    with torch.no_grad(), _Observer(found):
+    with torch.no_grad(), observed(found):
         network(torch.zeros(1, *shape))
     return found
+
+
+def observed(found: list[Rounding]) -> TorchDispatchMode:
+    """Return a context in which the roundings of what PyTorch dispatches are appended to `found`."""
+    return _Observer(found)
 
 
 class _Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from rc_deploy import bench, manifest, validate
+from rc_deploy import bench, manifest, verdict
 from rc_deploy.decode import FormError, clean, cleaned, decode
 from rc_deploy.errors import InputError
 from rc_deploy.files import read_json, sha256
-from rc_deploy.report.records import Bench, Build, Training, Validation
+from rc_deploy.report.records import Bench, Build, Chain, Training, Validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,9 +53,9 @@ KINDS = (
     ),
     Kind(
         "schema",
-        validate.SCHEMA,
-        validate.SCHEMA_VERSION,
-        Validation,
+        verdict.SCHEMA,
+        verdict.SCHEMA_VERSION,
+        Chain,
         "validation",
         "rc-deploy validate ARTEFACT --reference CHECKPOINT --data digits:test --json validation.json",
     ),
@@ -109,7 +109,12 @@ class Documents:
         def place(item: Validation) -> tuple[bool, str, bool]:
             return item.artefact.precision != "fp32", item.artefact.precision, item.artefact.kind != "onnx"
 
-        return tuple(sorted(self._of(Validation), key=place))
+        return tuple(sorted((item for chain in self.chains for item in chain.validations), key=place))
+
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """Runs of `rc-deploy validate`, each on one or several artefacts, in the order given."""
+        return self._of(Chain)
 
     def file_of(self, record: object) -> Document:
         """Return the document that holds a record."""

@@ -63,6 +63,6 @@ def _width(fraction: float) -> str:
 def _latest(documents: Documents) -> str:
     """Return when the newest measurement was made: not the time of now, so that one input gives one page."""
     trained = [item.machine.created for item in documents.trainings]
-    validated = [item.machine.created for item in documents.validations]
+    validated = [item.machine.created for item in documents.chains]
     benched = [item.machine.created for item in documents.benches]
     return max((*trained, *validated, *benched), default="")

@@ -11,7 +11,7 @@ from rc_deploy.engine.readback import Readback
 from rc_deploy.gpu import Gpu
 from rc_deploy.manifest import FileRecord
 from rc_deploy.tolerances import Tolerance
-from rc_deploy.validate import Criterion
+from rc_deploy.verdict import Criterion
 
 # What the libraries call the type of a layer that was asked for.
 LAYER_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8", "fp8": "FP8"}
@@ -61,9 +61,8 @@ class Subject:
 
 @dataclass(frozen=True)
 class Validation:
-    """An outcome of `rc-deploy validate`."""
+    """What `rc-deploy validate` says of one artefact."""
 
-    machine: Machine
     artefact: Subject
     reference: Subject
     data: str
@@ -76,6 +75,31 @@ class Validation:
         # The verdict is worked out from value and bound again: a report must not repeat a claim that they deny.
         if not self.criteria or self.passed != all(criterion.passed for criterion in self.criteria):
             raise ValueError("'passed' is not what the criteria's values and bounds give")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images ran."""
+
+    data: str
+    limit: int | None
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """An outcome of `rc-deploy validate`: one or several artefacts against one reference."""
+
+    machine: Machine
+    selection: Selection
+    validations: tuple[Validation, ...]
+    passed: bool
+
+    def __post_init__(self) -> None:
+        if not self.validations or self.passed != all(item.passed for item in self.validations):
+            raise ValueError("'passed' is not what its validations give")
+        if len({item.reference for item in self.validations}) > 1:
+            raise ValueError("its validations are against several references")
 
 
 @dataclass(frozen=True)

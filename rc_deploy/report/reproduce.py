@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rc_deploy.report.documents import Documents
-    from rc_deploy.report.records import Bench, Build, Training, Validation
-    from rc_deploy.validate import Criterion
+    from rc_deploy.report.records import Bench, Build, Chain, Training
+    from rc_deploy.verdict import Criterion
 
 _WIDTH = 96
 # The criteria that `rc-deploy validate` adds on request, and the option that asks for each.
@@ -26,7 +26,7 @@ def commands(documents: Documents) -> tuple[str, ...]:
     arguments = [[*_train(item), *_json(documents, item)] for item in documents.trainings]
     arguments += _exports(documents, places)
     arguments += (_build(item, places) for item in documents.builds)
-    arguments += ([*_validate(item), *_json(documents, item)] for item in documents.validations)
+    arguments += ([*_validate(item), *_json(documents, item)] for item in documents.chains)
     arguments += ([*_bench(item), *_json(documents, item)] for item in documents.benches)
     arguments.append(["report", *(_path(clean(str(document.path))) for document in documents.all)])
     return tuple(dict.fromkeys(_wrapped(["rc-deploy", *command]) for command in arguments))
@@ -69,11 +69,21 @@ def _build(build: Build, places: dict[str, str]) -> list[str]:
     return ["build", _path(source), "--output", _path(engine), *options]
 
 
-def _validate(validation: Validation) -> list[str]:
-    subjects = [_path(validation.artefact.path), "--reference", _path(validation.reference.path)]
-    # The first so many images: the same ones, whether the validation was limited or not.
-    images = ["--data", validation.data, "--limit", str(validation.comparison.images)]
-    return ["validate", *subjects, *images, *_asked_for(validation.criteria)]
+def _validate(chain: Chain) -> list[str]:
+    first, selection = chain.validations[0], chain.selection
+    artefacts = (_path(item.artefact.path) for item in chain.validations)
+    # So many images: the same ones, whether the validation was limited or not.
+    images = ["--data", selection.data, "--limit", str(first.comparison.images)]
+    drawn = [] if selection.limit is None or selection.seed is None else ["--seed", str(selection.seed)]
+    return [
+        "validate",
+        *artefacts,
+        "--reference",
+        _path(first.reference.path),
+        *images,
+        *drawn,
+        *_asked_for(first.criteria),
+    ]
 
 
 def _asked_for(criteria: Sequence[Criterion]) -> Iterator[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rc_deploy.report.documents import Documents
     from rc_deploy.report.records import Bench, Build, Subject, Training, Validation
-    from rc_deploy.validate import Criterion
+    from rc_deploy.verdict import Criterion
 
 Row = tuple[str, str, bool | None]
 

@@ -27,7 +27,8 @@ from rc_deploy.graph import model as onnx_model
 from rc_deploy.optional import is_installed
 from rc_deploy.runners import OnnxRunner
 from rc_deploy.specs import BatchRange, Precision
-from rc_deploy.validate import ValidateOptions, Validation, validate
+from rc_deploy.validate import ValidateOptions, validate
+from rc_deploy.verdict import Validation
 
 pytestmark = pytest.mark.skipif(not is_installed("pycuda"), reason="engines run through PyCUDA, which is not installed")
 
