@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,11 +59,12 @@ def test_layers_of_right_artefacts_are_within(
 
 def test_tolerances_of_layers_have_little_room_to_spare(small_checkpoint: Path, small_engine: Path) -> None:
     """Float16's roundings are counted one by one, so its bounds are close; what float32 sums lose is bounded by the
-    worst order of summation."""
+    worst order of summation. The statistics of calibrations are float32 in either graph."""
     for suffix, room in ((".fp16.onnx", 20), (".onnx", 100)):
         found = layers_of(small_checkpoint.with_suffix(suffix), small_checkpoint)
         for layer in found.layers:
-            assert layer.tolerance.maximum < room * layer.max_error, (suffix, layer.name)
+            statistics = re.search(r"\.calibration\.(squeeze|mean|log_var)$", layer.name)
+            assert layer.tolerance.maximum < (100 if statistics else room) * layer.max_error, (suffix, layer.name)
 
 
 FAULTS: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
@@ -20,7 +21,9 @@ from rc_deploy.graph.skeleton import unpacked
 from rc_deploy.runners import onnx_session
 from rc_deploy.specs import Precision
 from rc_deploy.validate import ValidateOptions, validate
-from rc_deploy.verdict import Validation
+
+if TYPE_CHECKING:
+    from rc_deploy.verdict import Validation
 
 # Other images than those of the calibration.
 NOISE = ValidateOptions(data="random:7")

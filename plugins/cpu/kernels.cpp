@@ -151,6 +151,7 @@ void dense_short(const T* weights, const T* bias, const float* input, float* out
 #pragma omp simd
   for (std::size_t row = 0; row < m; ++row) {
     float product = 0.0F;
+#pragma GCC unroll 16  // Clang vectorises no loop with another one in it
     for (std::size_t i = 0; i < kLength; ++i) {
       product += load(weights[row * kLength + i]) * input[i];
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -28,7 +29,9 @@ from rc_deploy.optional import is_installed
 from rc_deploy.runners import OnnxRunner
 from rc_deploy.specs import BatchRange, Precision
 from rc_deploy.validate import ValidateOptions, validate
-from rc_deploy.verdict import Validation
+
+if TYPE_CHECKING:
+    from rc_deploy.verdict import Validation
 
 pytestmark = pytest.mark.skipif(not is_installed("pycuda"), reason="engines run through PyCUDA, which is not installed")
 
