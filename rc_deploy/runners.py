@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
+import onnx.inliner
 
 from rc_deploy import native
 from rc_deploy.errors import InputError, UnsupportedError, reason
@@ -14,7 +17,6 @@ from rc_deploy.optional import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from onnx import ModelProto
@@ -52,22 +54,51 @@ class Runner(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class DeviceTime:
+    """Milliseconds of one run by the clock of a GPU: images in, the network, logits out."""
+
+    upload: float
+    compute: float
+    download: float
+
+
+@runtime_checkable
+class DeviceRunner(Protocol):
+    """What a runner on a GPU offers besides: where the time of a run went."""
+
+    def device_time(self) -> DeviceTime:
+        """Return the parts of the last run, by CUDA events."""
+        ...
+
+
 class TorchRunner:
-    """A PyTorch network, run eagerly on the CPU.
+    """A PyTorch network on the CPU, eager or through torch.compile.
 
     Args:
         network: in evaluation mode.
         threads: for one operator; None for every processor this process may use.
+        compile_network: have torch.compile generate code for it, at the first run of each batch size.
     """
 
-    def __init__(self, network: nn.Module, threads: int | None = None) -> None:
-        self._network = network
+    def __init__(self, network: nn.Module, threads: int | None = None, compile_network: bool = False) -> None:
+        self.network = network
+        self.compiles = compile_network
         self._threads = threads or default_threads()
         self._torch: Any = require("torch", "Running a checkpoint")
-        self.name = f"PyTorch {self._torch.__version__} eager ({self._threads} threads)"
+        form = "torch.compile" if compile_network else "eager"
+        self.name = f"PyTorch {self._torch.__version__} {form} ({self._threads} threads)"
+
+    def compiled(self) -> TorchRunner:
+        """Return a runner of the same network through torch.compile."""
+        return TorchRunner(self.network, self._threads, compile_network=True)
 
     def __enter__(self) -> Self:
         """Set the process's number of threads."""
+        if self.compiles:
+            self._torch.compiler.reset()  # or code of an earlier load would be found in memory
+        # Code for each batch size by itself is what torch.compile does best.
+        self._call = self._torch.compile(self.network, dynamic=False) if self.compiles else self.network
         self._threads_before = self._torch.get_num_threads()
         self._torch.set_num_threads(self._threads)
         return self
@@ -79,12 +110,12 @@ class TorchRunner:
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of normalised images (N, C, H, W)."""
         with self._torch.inference_mode():
-            logits: NDArray[np.float32] = self._network(self._torch.from_numpy(images)).numpy()
+            logits: NDArray[np.float32] = self._call(self._torch.from_numpy(images)).numpy()
         return logits
 
     def run_float64(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of a copy of the network in float64."""
-        network = copy.deepcopy(self._network).double()
+        network = copy.deepcopy(self.network).double()
         with self._torch.inference_mode():
             logits: NDArray[np.float64] = network(self._torch.from_numpy(images).double()).numpy()
         return logits
@@ -103,6 +134,8 @@ class OnnxRunner:
         MissingDependencyError: ONNX Runtime is not installed.
     """
 
+    OPTIMISED = "optimised.onnx"
+
     def __init__(
         self,
         model: ModelProto,
@@ -110,13 +143,29 @@ class OnnxRunner:
         bodies: bool = False,
         form: Callable[[ModelProto], ModelProto] = lambda model: model,
     ) -> None:
-        self._model = model
+        self.model = model
         self._form = form
+        self._trace: Path | None = None
         self._threads = threads or default_threads()
         self._library: Any = require("onnxruntime", "Running an ONNX file")
         self._kernels = None if bodies else native.onnx_runtime_library()
         kernels = f", {self._kernels.stem}" if self._kernels else ""
         self.name = f"ONNX Runtime {self._library.__version__} CPU ({self._threads} threads{kernels})"
+
+    def traced(self, folder: Path) -> OnnxRunner:
+        """Return a runner of the same model that writes its optimised graph and its profile into a folder.
+
+        Bodies are inlined and their nodes named, as ONNX Runtime would do, but so that both tell the same names.
+        """
+        runner = copy.copy(self)
+        runner._trace = folder
+        if not self._kernels:
+            runner._form = _inlined
+        return runner
+
+    def end_trace(self) -> Path:
+        """Return the profile of a traced runner's runs: JSON, in the form of Chrome's traces."""
+        return Path(self._session.end_profiling())
 
     def __enter__(self) -> Self:
         """Create the session. Raises InputError where ONNX Runtime refuses the model, UnsupportedError the library."""
@@ -126,9 +175,13 @@ class OnnxRunner:
         options.log_severity_level = 3
         # Between runs its threads sleep: spinning, they would slow down whatever else runs then.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self._trace:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(self._trace / "profile")
+            options.optimized_model_filepath = str(self._trace / self.OPTIMISED)
         if self._kernels:
             register(options, self._kernels)
-        model = self._form(self._model)
+        model = self._form(self.model)
         try:
             self._session = self._library.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -183,6 +236,13 @@ def register(options: Any, library: Path) -> None:
             f"ONNX Runtime refuses {library}: {error}",
             f"Build it again on this machine; with {native.VARIABLE}= (empty) it is not used.",
         ) from error
+
+
+def _inlined(model: ModelProto) -> ModelProto:
+    flat = onnx.inliner.inline_local_functions(model)
+    for index, node in enumerate(flat.graph.node):
+        node.name = f"{node.name or node.op_type}.{index}"
+    return flat
 
 
 def _padded(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ LAYERS = [
     {"errors", "schema", "__init__"},
     {"decode", "optional", "files", "specs", "gpu", "native"},
     {"artefacts", "compare", "manifest", "models", "outputs", "tolerances"},
-    {"checkpoint", "condition", "data", "nn", "runners"},
+    {"checkpoint", "condition", "cuda_runner", "data", "nn", "openvino_runner", "runners"},
     {"graph", "machine"},
     {"engine", "export", "loading"},
     {"bench", "doctor", "inspection", "report", "validate"},
@@ -26,6 +26,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Imported where they are used, never when a module of the toolkit is.
 LAZY = {
     "torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "pycuda", "sklearn", "scipy", "PIL", "matplotlib", "onnxscript",
+    "openvino",
 }  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from rc_deploy.files import json_text, write_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rc_deploy.bench import Bench
     from rc_deploy.doctor import Check
     from rc_deploy.engine import BuildResult
     from rc_deploy.export import ExportResult
@@ -114,29 +113,6 @@ def validated(outcome: Validation, json_to: str | None) -> None:
     _facts("PASS" if outcome.passed else "FAIL", facts)
     if outcome.artefact.note:
         _out().print(Text(f"note: {outcome.artefact.note}", style="yellow"))
-
-
-def benched(outcome: Bench, json_to: str | None) -> None:
-    """Show times per batch size."""
-    if _as_json(outcome.to_json(), json_to):
-        return
-    table = Table(title="Milliseconds per run; the artefacts took turns", title_justify="left")
-    table.add_column("batch", justify="right")
-    table.add_column("artefact")
-    for name in ("p50", "p90", "p99", "images/s", "times as fast (quartiles)"):
-        table.add_column(name, justify="right")
-    for timing in outcome.timings:
-        low, high = timing.ratio_spread
-        table.add_row(
-            str(timing.batch),
-            outcome.artefacts[timing.artefact].path.name,
-            *(f"{value:.2f}" for value in (timing.p50, timing.p90, timing.p99)),
-            f"{timing.images_per_second:,.0f}",
-            f"{timing.ratio:.2f} ({low:.2f} to {high:.2f})" if timing.artefact else "1",
-            end_section=timing.artefact == len(outcome.artefacts) - 1,
-        )
-    _out().print(table)
-    _facts("Run by", {loaded.path.name: loaded.runner.name for loaded in outcome.artefacts})
 
 
 def reported(summary: Summary, output: Path, sha256: str, json_to: str | None) -> None:
