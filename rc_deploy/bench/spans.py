@@ -31,5 +31,5 @@ class Span:
 
 
 def per_run(seconds: Sequence[float], runs: int) -> float:
-    """Return what something took in a run, from all the times that it took in so many: a run disturbed counts little."""
+    """Return what something took in a run, from all its times in so many, of which a few may have been disturbed."""
     return float(np.median(seconds)) * len(seconds) / runs

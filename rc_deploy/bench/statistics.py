@@ -113,8 +113,15 @@ def interval(loads: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
 
 def _bootstrap_error(loads: Sequence[NDArray[np.float64]]) -> float:
     """Return the standard deviation of the median over draws of whole loads."""
-    draws = np.random.default_rng(0).integers(0, len(loads), (_RESAMPLES, len(loads)))
-    return float(np.std([np.median(np.concatenate([loads[index] for index in draw])) for draw in draws], ddof=1))
+    count = len(loads)
+    draws = np.random.default_rng(0).integers(0, count, (_RESAMPLES, count))
+    times_drawn = (draws[:, :, None] == np.arange(count)).sum(1)
+    values = np.concatenate(loads)
+    order = values.argsort()
+    load_of = np.repeat(np.arange(count), [len(load) for load in loads])[order]
+    # The median of a draw is the value below which half of its weight lies.
+    places = [int(np.searchsorted(below := drawn[load_of].cumsum(), below[-1] / 2)) for drawn in times_drawn]
+    return float(np.std(values[order][places], ddof=1))
 
 
 def standard_error(bounds: tuple[float, float], loads: int) -> float:

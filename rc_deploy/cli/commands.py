@@ -182,12 +182,13 @@ def bench(
     from rc_deploy.cli import show, show_bench
     from rc_deploy.outputs import require_json
 
+    sizes = _batch_sizes(batch)
     limit = None if fail_if_slower is None else _percent(fail_if_slower)
     if baseline is None and (limit is not None or any_machine):
         raise InputError("There is nothing to compare with.", "Add --baseline OLD.json, from an earlier --json.")
     require_json(json, [*(parse(text).path for text in artefacts), *([baseline] if baseline else [])])
     options = BenchOptions(
-        batches=_batch_sizes(batch),
+        batches=sizes,
         seconds=seconds,
         threads=threads,
         factory=model,
