@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# Batch sizes and networks of one class that torch.compile may keep code for at once; its own limit is 8.
+MOST_COMPILED = 128
+
+
 def default_threads() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
@@ -95,10 +99,7 @@ class TorchRunner:
 
     def __enter__(self) -> Self:
         """Set the process's number of threads."""
-        if self.compiles:
-            self._torch.compiler.reset()  # or code of an earlier load would be found in memory
-        # Code for each batch size by itself is what torch.compile does best.
-        self._call = self._torch.compile(self.network, dynamic=False) if self.compiles else self.network
+        self._call = self._compiled() if self.compiles else self.network
         self._threads_before = self._torch.get_num_threads()
         self._torch.set_num_threads(self._threads)
         return self
@@ -106,6 +107,15 @@ class TorchRunner:
     def __exit__(self, *exception: object) -> None:
         """Restore it."""
         self._torch.set_num_threads(self._threads_before)
+
+    def _compiled(self) -> Any:
+        """Return what compiles itself at the first run of each batch size: code for one size is what it does best."""
+        torch = self._torch
+        torch.compiler.reset()  # or code of an earlier load would be found in memory
+        # Past this limit it would run eagerly without a word; fullgraph makes an error of that.
+        settings = torch._dynamo.config
+        settings.recompile_limit = max(settings.recompile_limit, MOST_COMPILED)
+        return torch.compile(self.network, dynamic=False, fullgraph=True)
 
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of normalised images (N, C, H, W)."""

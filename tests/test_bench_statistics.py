@@ -15,7 +15,7 @@ from rc_deploy.runners import DeviceTime
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LOADS, ROUNDS, EXPERIMENTS = 10, 20, 300
+LOADS, ROUNDS, EXPERIMENTS = 10, 20, 200
 
 
 def noisy_ratios(rng: np.random.Generator, ratio: float = 1.0, memory: float = 0.9) -> list[NDArray[np.float64]]:
@@ -35,11 +35,11 @@ def noisy_ratios(rng: np.random.Generator, ratio: float = 1.0, memory: float = 0
     return np.split(np.exp(logs), LOADS)
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("memory", [0.0, 0.9])
 def test_an_artefact_against_itself_contains_one(memory: float) -> None:
     rng = np.random.default_rng(1)
     bounds = [interval(noisy_ratios(rng, memory=memory)) for _ in range(EXPERIMENTS)]
-    # 99% is claimed; 19 of 20 are due. Of 300 experiments at 97.5% a count below this is a chance of 1 in 100.
+    # 99% is claimed; 19 of 20 are due. Of 200 experiments at 98% a count below this is a chance of 1 in 100.
     assert np.mean([low <= 1 <= high for low, high in bounds]) >= 0.955
 
 

@@ -174,7 +174,7 @@ def _method(options: BenchOptions) -> Method:
     several = options.concurrency > 1
     calls = f"{options.concurrency} callers at once, {callers.CALLS_AT_ONCE} runs each" if several else "one run timed"
     place = "each in a process of its own" if options.isolate else "all in one process"
-    clock = "wall clock of one call: normalised float32 images in, logits out, the GPU's transfers included"
+    clock = "wall clock of one call: normalised float32 images in, logits out, with a GPU's transfers"
     return Method(
         order=f"the artefacts, {place}, take turns in an order drawn anew each round",
         turn=f"pause of {1000 * SETTLE:g} ms, one run not counted, {calls}",

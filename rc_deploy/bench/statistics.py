@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.99
 _RESAMPLES = 1000
 _GRID = 100_001
+_WIDEST = 100.0  # half an interval, in logarithms: wide enough to say nothing, and no overflow
+_AT_ONCE = 2**20  # weights of values in draws that are worked out together
 
 
 @dataclass(frozen=True)
@@ -107,21 +110,23 @@ def interval(loads: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     count = len(loads)
     logs = [np.log(values) for values in loads]
     centre = float(np.median(np.concatenate(logs)))
-    reach = student_t(count - 1) * _bootstrap_error(logs) * math.sqrt(count / (count - 1))
+    reach = min(student_t(count - 1) * _bootstrap_error(logs) * math.sqrt(count / (count - 1)), _WIDEST)
     return math.exp(centre - reach), math.exp(centre + reach)
 
 
 def _bootstrap_error(loads: Sequence[NDArray[np.float64]]) -> float:
     """Return the standard deviation of the median over draws of whole loads."""
     count = len(loads)
-    draws = np.random.default_rng(0).integers(0, count, (_RESAMPLES, count))
-    times_drawn = (draws[:, :, None] == np.arange(count)).sum(1)
+    times_drawn = np.random.default_rng(0).multinomial(count, [1 / count] * count, _RESAMPLES)
     values = np.concatenate(loads)
     order = values.argsort()
     load_of = np.repeat(np.arange(count), [len(load) for load in loads])[order]
-    # The median of a draw is the value below which half of its weight lies.
-    places = [int(np.searchsorted(below := drawn[load_of].cumsum(), below[-1] / 2)) for drawn in times_drawn]
-    return float(np.std(values[order][places], ddof=1))
+    places = []
+    for some in np.array_split(times_drawn, 1 + times_drawn.shape[0] * len(values) // _AT_ONCE):
+        # The median of a draw is the value up to which half of its weight lies.
+        weights = some[:, load_of].cumsum(1)
+        places.append((2 * weights >= weights[:, -1:]).argmax(1))
+    return float(np.std(values[order][np.concatenate(places)], ddof=1))
 
 
 def standard_error(bounds: tuple[float, float], loads: int) -> float:
@@ -147,6 +152,7 @@ def difference(
     return change, (change * math.exp(-reach), change * math.exp(reach))
 
 
+@cache
 def student_t(freedom: float) -> float:
     """Return the value that Student's t exceeds, on either side, with probability 1 - CONFIDENCE.
 

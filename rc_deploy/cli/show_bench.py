@@ -65,7 +65,7 @@ def _times(outcome: Bench) -> Table:
         table.add_column(name, justify="right")
     for timing in outcome.timings:
         low, high = timing.ratio_interval
-        ratio = (f"{timing.ratio:.3f}", f"{low:.3f} to {high:.3f}") if timing.artefact else ("1", "")
+        ratio = (f"{timing.ratio:.3f}", _range(low, high)) if timing.artefact else ("1", "")
         table.add_row(
             str(timing.batch),
             outcome.artefacts[timing.artefact].name,
@@ -138,10 +138,15 @@ def _changes(outcome: Bench, comparison: Comparison) -> Table:
             f"{change.before:.2f}",
             f"{change.now:.2f}",
             f"{change.slow_down:.3f}",
-            f"{low:.3f} to {high:.3f}",
+            _range(low, high),
             Text(change.verdict, style=_VERDICTS[change.verdict]),
         )
     return table
+
+
+def _range(low: float, high: float) -> str:
+    """Return an interval; one of few loads may be so wide that it says nothing."""
+    return f"{low:.3f} to {high:.3f}" if high < 1000 else f"{low:.1e} to {high:.1e}"
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:
