@@ -116,3 +116,9 @@ def test_callers_at_once_count_together() -> None:
 def test_times_on_a_gpu_are_medians_of_their_parts() -> None:
     turns = [[Turn((0.01,), 0.01, DeviceTime(1.0 + extra, 2.0 + extra, 3.0))] for extra in (0.0, 1.0, 5.0)]
     assert summarise(0, 1, [turns, turns]).device == DeviceTime(2.0, 3.0, 3.0)
+
+
+def test_loads_that_differ_beyond_all_bounds_give_a_finite_interval() -> None:
+    low, high = interval([np.array([1e-30, 1e-30]), np.array([1e30, 1e30])])
+    assert 0 < low < 1e-30
+    assert 1e30 < high < np.inf
