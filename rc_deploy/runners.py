@@ -6,7 +6,7 @@ import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import onnx.inliner
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from onnx import ModelProto
-    from torch import nn
+    from torch import Tensor, nn
 
 
 # Batch sizes and networks of one class that torch.compile may keep code for at once; its own limit is 8.
@@ -108,20 +108,31 @@ class TorchRunner:
         """Restore it."""
         self._torch.set_num_threads(self._threads_before)
 
-    def _compiled(self) -> Any:
+    def _compiled(self) -> Callable[[Tensor], Tensor]:
         """Return what compiles itself at the first run of each batch size: code for one size is what it does best."""
         torch = self._torch
         torch.compiler.reset()  # or code of an earlier load would be found in memory
         # Past this limit it would run eagerly without a word; fullgraph makes an error of that.
         settings = torch._dynamo.config
         settings.recompile_limit = max(settings.recompile_limit, MOST_COMPILED)
-        return torch.compile(self.network, dynamic=False, fullgraph=True)
+        self._code = torch.compile(self.network, dynamic=False, fullgraph=True)
+        return self._compile_or_refuse
 
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of normalised images (N, C, H, W)."""
         with self._torch.inference_mode():
             logits: NDArray[np.float32] = self._call(self._torch.from_numpy(images)).numpy()
         return logits
+
+    def _compile_or_refuse(self, images: Tensor) -> Tensor:
+        """Run the compiled network. Raises UnsupportedError where torch.compile fails, e.g. without a C++ compiler."""
+        try:
+            return cast("Tensor", self._code(images))
+        except self._torch._dynamo.exc.TorchDynamoException as error:
+            raise UnsupportedError(
+                f"torch.compile cannot compile the network: {reason(error)}",
+                "It wants a C++ compiler; leave @compile away to run the network eagerly.",
+            ) from error
 
     def run_float64(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of a copy of the network in float64."""
