@@ -97,11 +97,12 @@ def test_a_body_belongs_to_its_layer() -> None:
 def test_spans_are_added_up() -> None:
     spans = [Span("a", "rc", "Mul", 0.001), Span("a", "rc", "Add", 0.002), Span("b", "other", "Conv", 0.004)]
     found = of_spans(0, 1, 0.010, spans)
-    assert [(layer.name, layer.operators, layer.milliseconds) for layer in found.layers] == [
-        ("a", ("Mul", "Add"), pytest.approx(3.0)),
-        ("b", ("Conv",), pytest.approx(4.0)),
-        (OUTSIDE, (), pytest.approx(3.0)),
+    assert [(layer.name, layer.operators) for layer in found.layers] == [
+        ("a", ("Mul", "Add")),
+        ("b", ("Conv",)),
+        (OUTSIDE, ()),
     ]
+    assert [layer.milliseconds for layer in found.layers] == pytest.approx([3.0, 4.0, 3.0])
     assert dict(found.shares) == {"rc": pytest.approx(0.3), "gclu": 0}
 
 

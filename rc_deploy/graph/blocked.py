@@ -100,7 +100,7 @@ def _move_before_reorder(graph: ir.Graph, node: ir.Node, block: int) -> None:
         name=node.name,
     )
     old = node.outputs[0]
-    moved.outputs[0].name = old.name + MOVED
+    moved.outputs[0].name = f"{old.name}{MOVED}"
     channels = node.inputs[0].producer().attributes["channels"]  # type: ignore[union-attr] # _blocked_source saw it
     reorder = ir.Node(_LAYOUT_DOMAIN, "ReorderOutput", moved.outputs, [channels], num_outputs=1)
     reorder.outputs[0].shape, reorder.outputs[0].type = old.shape, old.type
