@@ -60,6 +60,12 @@ class ParityError(RcDeployError):
     exit_code = 8
 
 
+class SlowerError(RcDeployError):
+    """An artefact is slower than its baseline allows."""
+
+    exit_code = 9
+
+
 class InterruptedBySignalError(RcDeployError):
     """Interrupted by Ctrl-C (SIGINT); each output file is as it was, or complete."""
 

@@ -13,7 +13,7 @@ from typing import Any
 from rc_deploy import __version__, gpu
 from rc_deploy.runners import default_threads
 
-PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "numpy")
+PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13", "numpy")
 
 
 @cache

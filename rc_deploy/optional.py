@@ -14,6 +14,7 @@ EXTRAS = {
     "matplotlib": ("Matplotlib", "report"),
     "onnxruntime": ("ONNX Runtime", "cpu"),
     "onnxscript": ("ONNX Script", "export"),
+    "openvino": ("OpenVINO", "openvino"),
     "pycuda": ("PyCUDA", "gpu"),
     "safetensors": ("safetensors", "export"),
     "scipy": ("SciPy", "data"),

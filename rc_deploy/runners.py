@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
+import onnx.inliner
 
 from rc_deploy import native
 from rc_deploy.errors import InputError, UnsupportedError, reason
@@ -14,11 +17,14 @@ from rc_deploy.optional import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from onnx import ModelProto
-    from torch import nn
+    from torch import Tensor, nn
+
+
+# Batch sizes and networks of one class that torch.compile may keep code for at once; its own limit is 8.
+MOST_COMPILED = 128
 
 
 # ONNX Runtime (1.32 seen) drops a ReLU before a QuantizeLinear of zero point 0 as if all types without a sign bit were
@@ -57,22 +63,48 @@ class Runner(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class DeviceTime:
+    """Milliseconds of one run by the clock of a GPU: images in, the network, logits out."""
+
+    upload: float
+    compute: float
+    download: float
+
+
+@runtime_checkable
+class DeviceRunner(Protocol):
+    """What a runner on a GPU offers besides: where the time of a run went."""
+
+    def device_time(self) -> DeviceTime:
+        """Return the parts of the last run, by CUDA events."""
+        ...
+
+
 class TorchRunner:
-    """A PyTorch network, run eagerly on the CPU.
+    """A PyTorch network on the CPU, eager or through torch.compile.
 
     Args:
         network: in evaluation mode.
         threads: for one operator; None for every processor this process may use.
+        compile_network: have torch.compile generate code for it, at the first run of each batch size.
     """
 
-    def __init__(self, network: nn.Module, threads: int | None = None) -> None:
-        self._network = network
+    def __init__(self, network: nn.Module, threads: int | None = None, compile_network: bool = False) -> None:
+        self.network = network
+        self.compiles = compile_network
         self._threads = threads or default_threads()
         self._torch: Any = require("torch", "Running a checkpoint")
-        self.name = f"PyTorch {self._torch.__version__} eager ({self._threads} threads)"
+        form = "torch.compile" if compile_network else "eager"
+        self.name = f"PyTorch {self._torch.__version__} {form} ({self._threads} threads)"
+
+    def compiled(self) -> TorchRunner:
+        """Return a runner of the same network through torch.compile."""
+        return TorchRunner(self.network, self._threads, compile_network=True)
 
     def __enter__(self) -> Self:
         """Set the process's number of threads."""
+        self._call = self._compiled() if self.compiles else self.network
         self._threads_before = self._torch.get_num_threads()
         self._torch.set_num_threads(self._threads)
         return self
@@ -81,15 +113,35 @@ class TorchRunner:
         """Restore it."""
         self._torch.set_num_threads(self._threads_before)
 
+    def _compiled(self) -> Callable[[Tensor], Tensor]:
+        """Return what compiles itself at the first run of each batch size: code for one size is what it does best."""
+        torch = self._torch
+        torch.compiler.reset()  # or code of an earlier load would be found in memory
+        # Past this limit it would run eagerly without a word; fullgraph makes an error of that.
+        settings = torch._dynamo.config
+        settings.recompile_limit = max(settings.recompile_limit, MOST_COMPILED)
+        self._code = torch.compile(self.network, dynamic=False, fullgraph=True)
+        return self._compile_or_refuse
+
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (N, K) of normalised images (N, C, H, W)."""
         with self._torch.inference_mode():
-            logits: NDArray[np.float32] = self._network(self._torch.from_numpy(images)).numpy()
+            logits: NDArray[np.float32] = self._call(self._torch.from_numpy(images)).numpy()
         return logits
+
+    def _compile_or_refuse(self, images: Tensor) -> Tensor:
+        """Run the compiled network. Raises UnsupportedError where torch.compile fails, e.g. without a C++ compiler."""
+        try:
+            return cast("Tensor", self._code(images))
+        except self._torch._dynamo.exc.TorchDynamoException as error:
+            raise UnsupportedError(
+                f"torch.compile cannot compile the network: {reason(error)}",
+                "It wants a C++ compiler; leave @compile away to run the network eagerly.",
+            ) from error
 
     def run_float64(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of a copy of the network in float64."""
-        network = copy.deepcopy(self._network).double()
+        network = copy.deepcopy(self.network).double()
         with self._torch.inference_mode():
             logits: NDArray[np.float64] = network(self._torch.from_numpy(images).double()).numpy()
         return logits
@@ -115,8 +167,9 @@ class OnnxRunner:
         bodies: bool = False,
         form: Callable[[ModelProto], ModelProto] = lambda model: model,
     ) -> None:
-        self._model = model
+        self.model = model
         self._form = form
+        self._trace: Path | None = None
         self._threads = threads or default_threads()
         self._library: Any = require("onnxruntime", "Running an ONNX file")
         self._bodies = bodies
@@ -124,9 +177,26 @@ class OnnxRunner:
         kernels = f", {self._kernels.stem}" if self._kernels else ""
         self.name = f"ONNX Runtime {self._library.__version__} CPU ({self._threads} threads{kernels})"
 
+    def traced(self, folder: Path) -> OnnxRunner:
+        """Return a runner of the same model that writes its optimised graph and its profile into a folder.
+
+        Bodies are inlined and their nodes named, as ONNX Runtime would do, but so that both tell the same names.
+        """
+        runner = copy.copy(self)
+        runner._trace = folder
+        if not self._kernels:
+            runner._form = _inlined
+        return runner
+
+    def end_trace(self) -> Path:
+        """Return the profile of a traced runner's runs: JSON, in the form of Chrome's traces."""
+        return Path(self._session.end_profiling())
+
     def __enter__(self) -> Self:
         """Create the session. Raises InputError where ONNX Runtime refuses the model, UnsupportedError the library."""
-        self._session = onnx_session(self._form(self._model), self._threads, self._kernels, as_written=self._bodies)
+        self._session = onnx_session(
+            self._form(self.model), self._threads, self._kernels, as_written=self._bodies, trace=self._trace
+        )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
             raise InputError(
@@ -166,7 +236,17 @@ class OnnxRunner:
         return logits
 
 
-def onnx_session(model: ModelProto, threads: int, kernels: Path | None = None, as_written: bool = False) -> Any:
+# Files of a trace.
+OPTIMISED, PROFILE = "optimised.onnx", "profile"
+
+
+def onnx_session(
+    model: ModelProto,
+    threads: int,
+    kernels: Path | None = None,
+    as_written: bool = False,
+    trace: Path | None = None,
+) -> Any:
     """Return an ONNX Runtime session on the CPU.
 
     Args:
@@ -175,6 +255,7 @@ def onnx_session(model: ModelProto, threads: int, kernels: Path | None = None, a
         kernels: librc_ort, where `rc` operators shall run in it.
         as_written: dequantise, compute and quantise where the graph says so, in place of integer kernels, which round
             biases as well and, on some processors, saturate sums.
+        trace: folder for the optimised graph and a profile.
 
     Raises:
         InputError: ONNX Runtime refuses the model.
@@ -189,6 +270,10 @@ def onnx_session(model: ModelProto, threads: int, kernels: Path | None = None, a
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if as_written:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if trace:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(trace / PROFILE)
+        options.optimized_model_filepath = str(trace / OPTIMISED)
     if kernels:
         register(options, kernels)
     try:
@@ -211,6 +296,13 @@ def register(options: Any, library: Path) -> None:
             f"ONNX Runtime refuses {library}: {error}",
             f"Build it again on this machine; with {native.VARIABLE}= (empty) it is not used.",
         ) from error
+
+
+def _inlined(model: ModelProto) -> ModelProto:
+    flat = onnx.inliner.inline_local_functions(model)
+    for index, node in enumerate(flat.graph.node):
+        node.name = f"{node.name or node.op_type}.{index}"
+    return flat
 
 
 def _padded(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -116,11 +116,16 @@ def bench() -> dict[str, Any]:
             "rounds": 40,
             "p50": 2.0 - artefact,
             "p90": 2.2 - artefact,
+            "p95": 2.5 - artefact,
             "p99": 3.0 - artefact,
             "fastest": 0.9,
+            "loads": 10,
+            "spread": 0.1,
+            "p50_interval": [1.9 - artefact, 2.1 - artefact],
             "images_per_second": 1000 * batch / (2.0 - artefact),
             "ratio": 1.0 + artefact,
             "ratio_spread": [1.0, 1.0 + 2 * artefact],
+            "ratio_interval": [1.0, 1.0 + 2 * artefact],
         }
         for batch in (1, 8)
         for artefact in (0, 1)
@@ -130,11 +135,17 @@ def bench() -> dict[str, Any]:
         "turn": "one run timed",
         "warm_up": "until steady",
         "clock": "wall clock of one call",
+        "interval": "99%, made up",
+        "startup": "from file to ready",
         "seconds_per_batch_size": 5,
+        "loads": 10,
+        "threads": 2,
+        "concurrency": 1,
+        "isolated": False,
     }
     return {
         "schema": "rc-deploy/bench",
-        "schema_version": 1,
+        "schema_version": 2,
         "machine": MACHINE,
         "method": method,
         "artefacts": artefacts,

@@ -89,7 +89,7 @@ def test_deployment_half_needs_no_torch(small_onnx: Path, tmp_path: Path) -> Non
         ["build", str(small_onnx), "--fp16", "-o", str(tmp_path / "m.engine")],
         ["validate", str(small_onnx), "-r", str(small_onnx), "--data", "random:0"],
         ["validate", str(tmp_path / "m.engine"), "-r", str(small_onnx), "--data", "random:0"],
-        ["bench", str(small_onnx), "--batch", "1", "--seconds", "0.1"],
+        ["bench", str(small_onnx), "--batch", "1", "--seconds", "0", "--loads", "2"],
         ["inspect", str(small_onnx)],
     ):
         script = (
@@ -153,7 +153,7 @@ def test_every_command_speaks_json(
         ("export", small_checkpoint, tmp_path / "exported.onnx"),
         ("build", small_onnx, "--fp16", "-o", tmp_path / "m.engine"),
         ("validate", small_engine, "-r", small_checkpoint, "--data", "random:0"),
-        ("bench", small_onnx, "--batch", "1", "--seconds", "0.1"),
+        ("bench", small_onnx, "--batch", "1", "--seconds", "0", "--loads", "2"),
         ("inspect", small_checkpoint),
         ("inspect", small_engine),
         ("inspect", small_onnx),
@@ -227,7 +227,7 @@ def test_batches_beyond_reason_are_refused(batch: str, small_onnx: Path, tmp_pat
 
 
 def test_batches_beyond_memory_are_refused(small_onnx: Path, monkeypatch: pytest.MonkeyPatch, here: RunHere) -> None:
-    monkeypatch.setattr("rc_deploy.bench.LARGEST_INPUT", 10 * 3 * 16 * 16)
+    monkeypatch.setattr("rc_deploy.bench.side_by_side.LARGEST_INPUT", 10 * 3 * 16 * 16)
     code, stderr = here("bench", small_onnx, "--batch", "1,11", "--seconds", "0")
     assert code == InputError.exit_code
     assert "11 images (3, 16, 16) would take too much memory" in stderr

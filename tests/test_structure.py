@@ -27,7 +27,7 @@ LAYERS = [
         "tolerances",
         "weights",
     },
-    {"checkpoint", "condition", "data", "nn", "runners"},
+    {"checkpoint", "condition", "cuda_runner", "data", "nn", "openvino_runner", "runners"},
     {"graph", "machine"},
     {"assignment", "calibration", "check", "engine", "export", "loading", "parts", "sensitivity"},
     {
@@ -48,6 +48,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Imported where they are used, never when a module of the toolkit is.
 LAZY = {
     "torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "pycuda", "sklearn", "scipy", "PIL", "matplotlib", "onnxscript",
+    "openvino",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rc_deploy import weights
-from rc_deploy.errors import InputError
+from rc_deploy.errors import InputError, SlowerError
 from rc_deploy.specs import LARGEST_BATCH
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rc_deploy.specs import Calibration, Precision
 
 LONGEST_BENCH = 86_400.0  # seconds: a day
+MOST_CALLERS, MOST_LOADS, LARGEST_SLOW_DOWN = 1024, 1000, 100.0
 
 
 def _number(value: float | None) -> float | None:
@@ -240,26 +241,81 @@ def validate(
 
 
 def bench(
-    artefacts: Annotated[list[Path], typer.Argument(help="Checkpoints and ONNX files; the first is the base.")],
+    artefacts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE[@VARIANT]...",
+            help="Checkpoints (@eager, @compile, @cuda, @cuda-graph), ONNX files (@kernels, @bodies, @openvino) and "
+            "engines; the first is the base.",
+        ),
+    ],
     batch: Annotated[str, typer.Option(metavar="N,N,...", help="Batch sizes.")] = "1,8,64",
     seconds: Annotated[
         float, typer.Option(min=0, max=LONGEST_BENCH, callback=_number, help="Time to spend on each batch size.")
     ] = 5.0,
     threads: Threads = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=MOST_CALLERS, help="Callers that run at once.")] = 1,
+    loads: Annotated[int, typer.Option(min=2, max=MOST_LOADS, help="How often each artefact is loaded anew.")] = 10,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Run each artefact in a process of its own.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say which layers the time goes to.")] = False,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="Hold the outcome against an earlier one.")
+    ] = None,
+    fail_if_slower: Annotated[
+        str | None,
+        typer.Option(metavar="PERCENT", help="With --baseline: exit code 9 beyond this slow-down, e.g. 5%."),
+    ] = None,
+    any_machine: Annotated[
+        bool, typer.Option("--any-machine", help="Take a baseline from another machine too.")
+    ] = False,
     model: Model = None,
     json: Json = None,
 ) -> None:
-    """Time artefacts side by side, in turns: PyTorch eager and ONNX Runtime on the CPU."""
+    """Time artefacts side by side, in turns, with an interval for how many times as fast each is."""
     from rc_deploy.bench import BenchOptions
     from rc_deploy.bench import bench as run
-    from rc_deploy.cli import show
+    from rc_deploy.bench.subjects import parse
+    from rc_deploy.cli import show, show_bench
     from rc_deploy.outputs import require_json
 
-    require_json(json, artefacts)
-    options = BenchOptions(_batch_sizes(batch), seconds, threads, model)
+    sizes = _batch_sizes(batch)
+    limit = None if fail_if_slower is None else _percent(fail_if_slower)
+    if baseline is None and (limit is not None or any_machine):
+        raise InputError("There is nothing to compare with.", "Add --baseline OLD.json, from an earlier --json.")
+    require_json(json, [*(parse(text).path for text in artefacts), *([baseline] if baseline else [])])
+    options = BenchOptions(
+        batches=sizes,
+        seconds=seconds,
+        threads=threads,
+        factory=model,
+        concurrency=concurrency,
+        loads=loads,
+        isolate=isolate,
+        profile=profile,
+        baseline=baseline,
+        limit=limit or 0.0,
+        any_machine=any_machine,
+    )
     with show.progress("Timing") as bar:
         outcome = run(artefacts, options, bar)
-    show.benched(outcome, json)
+    show_bench.benched(outcome, json)
+    if limit is not None and outcome.comparison is not None and outcome.comparison.slower:
+        slower = "; ".join(show_bench.slower(outcome))
+        raise SlowerError(
+            f"More than {100 * limit:g}% slower than in {baseline}: {slower}.",
+            "Make sure that the machine is quiet; `--profile` says which layers the time goes to.",
+        )
+
+
+def _percent(text: str) -> float:
+    """Return the fraction that a percentage says."""
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= LARGEST_SLOW_DOWN:
+        raise typer.BadParameter(f"'{text}' is not a percentage from 0% to {LARGEST_SLOW_DOWN:.0%}.")
+    return value
 
 
 def _batch_sizes(text: str) -> tuple[int, ...]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from rc_deploy.bench import Bench
     from rc_deploy.check import Check, EngineCheck
     from rc_deploy.doctor import Diagnosis
     from rc_deploy.engine import BuildResult
@@ -149,29 +148,6 @@ def _searched(found: Search) -> None:
         f"{len(found.kept)} of {len(found.layers)} layers stay float32, {found.share:.1f}% of the products do not; "
         f"{found.candidates} assignments were measured, the held-out images {found.looks} times"
     )
-
-
-def benched(outcome: Bench, json_to: str | None) -> None:
-    """Show times per batch size."""
-    if as_json(outcome.to_json(), json_to):
-        return
-    table = Table(title="Milliseconds per run; the artefacts took turns", title_justify="left")
-    table.add_column("batch", justify="right")
-    table.add_column("artefact")
-    for name in ("p50", "p90", "p99", "images/s", "times as fast (quartiles)"):
-        table.add_column(name, justify="right")
-    for timing in outcome.timings:
-        low, high = timing.ratio_spread
-        table.add_row(
-            str(timing.batch),
-            outcome.artefacts[timing.artefact].path.name,
-            *(f"{value:.2f}" for value in (timing.p50, timing.p90, timing.p99)),
-            f"{timing.images_per_second:,.0f}",
-            f"{timing.ratio:.2f} ({low:.2f} to {high:.2f})" if timing.artefact else "1",
-            end_section=timing.artefact == len(outcome.artefacts) - 1,
-        )
-    console().print(table)
-    facts_table("Run by", {loaded.path.name: loaded.runner.name for loaded in outcome.artefacts})
 
 
 def reported(summary: Summary, output: Path, sha256: str, json_to: str | None) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 _LAYOUT_DOMAIN = "com.microsoft.nchwc"  # of ONNX Runtime's operators on blocked channels
+# What (1) adds to the name of a value that is computed in the layout.
+MOVED = ".blocked"
 _BLOCKS = (8, 16)  # that CalibratedTail's kernel knows
 # Operators that (1) applies to, and how many inputs, from the first on, are in the layout; all of them of one shape.
 _ANY_LAYOUT = {(DOMAIN, GCLU.name): 1, (DOMAIN, CALIBRATED_TAIL.name): 2, ("", "Add"): 2}
@@ -98,7 +100,7 @@ def _move_before_reorder(graph: ir.Graph, node: ir.Node, block: int) -> None:
         name=node.name,
     )
     old = node.outputs[0]
-    moved.outputs[0].name = f"{old.name}.blocked"
+    moved.outputs[0].name = f"{old.name}{MOVED}"
     channels = node.inputs[0].producer().attributes["channels"]  # type: ignore[union-attr] # _blocked_source saw it
     reorder = ir.Node(_LAYOUT_DOMAIN, "ReorderOutput", moved.outputs, [channels], num_outputs=1)
     reorder.outputs[0].shape, reorder.outputs[0].type = old.shape, old.type

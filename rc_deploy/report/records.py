@@ -2,10 +2,10 @@
 
 # No `from __future__ import annotations`: `decode` reads these annotations when the program runs.
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
-from rc_deploy.bench import Timing
+from rc_deploy.bench import Method, Timing
+from rc_deploy.bench.records import named
 from rc_deploy.compare import Comparison
 from rc_deploy.engine.readback import Readback
 from rc_deploy.gpu import Gpu
@@ -45,11 +45,12 @@ class Subject:
     precision: str
     runner: str
     note: str = ""
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """The file's name without its folder."""
-        return PurePath(self.path).name or self.path
+        """The file's name without its folder, and how it ran where that is not the usual way."""
+        return named(self.path, self.variant)
 
     @property
     def title(self) -> str:
@@ -102,18 +103,6 @@ class Chain:
             raise ValueError("its validations are against several references")
 
 
-@dataclass(frozen=True)
-class Method:
-    """How a benchmark was measured."""
-
-    order: str
-    turn: str
-    warm_up: str
-    clock: str
-    seconds_per_batch_size: float
-
-
-@dataclass(frozen=True)
 class Bench:
     """An outcome of `rc-deploy bench`; the first artefact is the base of the ratios."""
 
@@ -128,10 +117,10 @@ class Bench:
         for timing in self.timings:
             if not 0 <= timing.artefact < len(self.artefacts):
                 raise ValueError(f"a timing names artefact {timing.artefact} of {len(self.artefacts)}")
-            values = (timing.p50, timing.p90, timing.p99, timing.images_per_second, timing.ratio)
+            values = (timing.p50, timing.p90, timing.p95, timing.p99, timing.images_per_second, timing.ratio)
             if timing.batch < 1 or not all(LEAST < value < MOST for value in values):
                 raise ValueError("a timing is not a plausible positive number")
-            if not timing.p50 <= timing.p90 <= timing.p99:
+            if not timing.p50 <= timing.p90 <= timing.p95 <= timing.p99:
                 raise ValueError("a timing's percentiles do not ascend")
 
     @property

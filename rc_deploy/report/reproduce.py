@@ -94,8 +94,17 @@ def _asked_for(criteria: Sequence[Criterion]) -> Iterator[str]:
 
 def _bench(bench: Bench) -> list[str]:
     batches = ",".join(str(batch) for batch in bench.batches)
-    seconds = f"{bench.method.seconds_per_batch_size:g}"
-    return ["bench", *(_path(item.path) for item in bench.artefacts), "--batch", batches, "--seconds", seconds]
+    method = bench.method
+    subjects = (f"{_path(item.path)}@{item.variant}".removesuffix("@") for item in bench.artefacts)
+    settings = {
+        "--batch": batches,
+        "--seconds": f"{method.seconds_per_batch_size:g}",
+        "--threads": str(method.threads),
+        "--concurrency": str(method.concurrency),
+        "--loads": str(method.loads),
+    }
+    options = [part for option, value in settings.items() for part in (option, value)]
+    return ["bench", *subjects, *options, *(["--isolate"] if method.isolated else [])]
 
 
 def _path(path: str) -> str:

@@ -179,7 +179,8 @@ def _method(bench: Bench) -> str:
     return (
         f"Order: {method.order}, so that what disturbs meets all alike. A turn: {method.turn}. "
         f"Timed is the {method.clock}. Warm-up, not counted: {method.warm_up}. "
-        f"Each batch size was given {seconds(method.seconds_per_batch_size)} for all artefacts together."
+        f"Each batch size was given {seconds(method.seconds_per_batch_size)} for all artefacts together, "
+        f"over {count(method.loads, 'load')} of each. Intervals: {method.interval}."
     )
 
 

@@ -241,6 +241,6 @@ def speed(bench: Bench) -> str:
     text = f"{best.images_per_second:,.0f} images/s at batch {best.batch}: {subject.name} in {subject.runner}"
     if best.artefact == 0:
         return text
-    low, high = best.ratio_spread
+    low, high = best.ratio_interval
     base = bench.artefacts[0]
-    return f"{text}; {number(best.ratio)} times as fast as {base.name} (quartiles {number(low)} to {number(high)})"
+    return f"{text}; {number(best.ratio)} times as fast as {base.name} ({number(low)} to {number(high)})"
