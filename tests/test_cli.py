@@ -23,8 +23,8 @@ from onnx import numpy_helper
 from typer.main import get_command
 
 from rc_deploy import __version__, checkpoint
-from rc_deploy.cli import commands
 from rc_deploy.cli.app import app
+from rc_deploy.cli.options import number
 from rc_deploy.doctor import doctor as diagnose
 from rc_deploy.errors import InputError, ParityError, exit_codes, reason
 from rc_deploy.files import sha256
@@ -210,9 +210,9 @@ def test_numbers_without_sense_are_wrong_use(arguments: tuple[str, ...], here: R
 def test_nan_is_refused_by_name() -> None:
     """Also where the framework's own range lets it pass, as older ones do."""
     with pytest.raises(typer.BadParameter, match="nan is not a number"):
-        commands._number(math.nan)
-    assert commands._number(99.5) == 99.5
-    assert commands._number(None) is None
+        number(math.nan)
+    assert number(99.5) == 99.5
+    assert number(None) is None
 
 
 @pytest.mark.parametrize("batch", ["65537", "999999999", "1:8:65537", "9999999999"])

@@ -103,6 +103,7 @@ class Chain:
             raise ValueError("its validations are against several references")
 
 
+@dataclass(frozen=True)
 class Bench:
     """An outcome of `rc-deploy bench`; the first artefact is the base of the ratios."""
 
