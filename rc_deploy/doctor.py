@@ -96,10 +96,14 @@ def _plugin(library: str, name: str, remedy: str) -> Check:
 
 
 def _gpu() -> Check:
-    found = driver()
+    """Return whether engines run here; whether a certain one does, `rc-deploy check` says."""
+    name, found = "run engines on a GPU", driver()
+    if not found.gpus:
+        return Check(name, False, found.problem)
     names = ", ".join(f"{gpu.name} (compute capability {gpu.compute_capability})" for gpu in found.gpus)
-    unable = f"this version does not run engines yet; found: {names}"
-    return Check("run engines on a GPU", False, unable if names else found.problem)
+    if not is_installed("pycuda"):
+        return Check(name, False, f"PyCUDA is missing; found: {names}", "pip install 'rc-deploy[gpu]'")
+    return Check(name, True, names)
 
 
 def _architectures() -> Check:

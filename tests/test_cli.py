@@ -310,10 +310,14 @@ def test_networks_that_differ_are_told_apart_shortly(small_checkpoint: Path, sma
 def test_doctor_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rc_deploy.doctor.driver", lambda: Driver("13.0", (Gpu("RTX 4090", "8.9"),)))
     monkeypatch.setattr("rc_deploy.doctor.why_not", lambda _: "it is not installed")
-    checks = {check.name: check for check in diagnose().checks}
-    assert not checks["run engines on a GPU"].works
-    assert "this version does not run engines yet" in checks["run engines on a GPU"].detail
-    assert "RTX 4090" in checks["run engines on a GPU"].detail
+    for pycuda in (True, False):
+        installed = {"pycuda": pycuda}
+        monkeypatch.setattr("rc_deploy.doctor.is_installed", lambda name, known=installed: known.get(name, True))
+        checks = {check.name: check for check in diagnose().checks}
+        assert checks["run engines on a GPU"].works == pycuda
+        assert "RTX 4090" in checks["run engines on a GPU"].detail
+    assert "PyCUDA is missing" in checks["run engines on a GPU"].detail
+    assert checks["run engines on a GPU"].remedy == "pip install 'rc-deploy[gpu]'"
     assert not checks["build --fp16"].works
     assert checks["build --fp16"].detail == "no backend builds here"
     assert checks["build --fp16"].remedy
