@@ -171,7 +171,7 @@ def manifest() -> dict[str, Any]:
         "backend": {"name": "tensorrt-rtx", "version": "0.0.0"},
         "compute_capabilities": ["8.6", "8.9"],
         "batch": "1:8:64",
-        "precision": {"asked": "fp16", "found": found},
+        "precision": {"asked": "fp16", "planned": {"narrow": 6, "wide": 0}, "found": found},
         "created": "2001-02-03T04:05:06+00:00",
         "rc_deploy": "0.0.test",
         "seconds": 0.152,

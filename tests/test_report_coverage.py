@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from rc_deploy.files import json_text
-from rc_deploy.report import Summary, build_report
+from rc_deploy.report import Summary, build_report, documents
+from rc_deploy.report.reproduce import commands
+from rc_deploy.report.summary import precision
 from report_documents import (
     ENGINE,
     TYPED,
@@ -120,3 +122,30 @@ def test_long_lists_of_settings_are_shown_in_short(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "class11, … (1,000 in all)" in page
     assert "class12" not in page
+
+
+def test_a_build_is_repeated_as_it_was_asked_for(tmp_path: Path) -> None:
+    """Several profiles, layers that stay float32, and the data that ranges were measured on."""
+    document = manifest()
+    document["batch"] = "1:1:1,4:8:16"
+    calibration = {"data": "cifar10:train", "images": 64, "method": "entropy"}
+    document["precision"] |= {"asked": "int8", "kept": ["conv_1"], "calibration": calibration}
+    write(tmp_path, {"up.engine.json": document})
+    command = commands(documents.load([tmp_path]))[0].replace(" \\\n", "")
+    command = " ".join(command.split())
+    assert "--int8" in command
+    assert "--batch 1:1:1 --batch 4:8:16" in command
+    assert "--keep-fp32 conv_1" in command
+    assert "--calibration cifar10:train --calibration-images 64 --calibration-method entropy" in command
+
+
+def test_layers_that_should_stay_float32_are_none_that_are_missing(tmp_path: Path) -> None:
+    document = manifest()
+    for found, passed in (({"HALF": 4, "FLOAT": 2}, True), ({"HALF": 3, "FLOAT": 3}, False)):
+        document["precision"]["planned"] = {"narrow": 4, "wide": 2}
+        document["precision"]["found"]["compute_layers"] = found
+        write(tmp_path, {"up.engine.json": document})
+        (build,) = documents.load([tmp_path]).builds
+        text, verdict = precision(build)
+        assert verdict is passed
+        assert "of 4 convolutions and matrix products are fp16 and 2 stay float32" in text

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from rc_deploy.engine.library import Library
+    from rc_deploy.graph.plan import Plan
     from rc_deploy.sensitivity import Search
 
 # Compute capability of the first GPUs that have a type.
@@ -165,7 +166,7 @@ def build(
         platform=manifest.this_platform(),
         batch=",".join(map(str, profiles)),
         profiles=[profile_shapes(model, batch) for batch in profiles],
-        precision=_precision(options, assigned, found),
+        precision=_precision(options, assigned, plan, found),
         layers=layers_by_type(compiled),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rc_deploy=__version__,
@@ -191,9 +192,13 @@ def _settings(library: Library, options: BuildOptions, profiles: tuple[BatchRang
     )
 
 
-def _precision(options: BuildOptions, assigned: Assigned, found: Readback) -> dict[str, Any]:
-    """Return what the manifest says of the precision: asked for, found, and how it came about."""
-    record: dict[str, Any] = {"asked": options.precision.value, "found": found.to_json()}
+def _precision(options: BuildOptions, assigned: Assigned, plan: Plan, found: Readback) -> dict[str, Any]:
+    """Return what the manifest says of the precision: asked for, planned, found, and how it came about."""
+    record: dict[str, Any] = {
+        "asked": options.precision.value,
+        "planned": {"narrow": plan.narrow, "wide": plan.wide},
+        "found": found.to_json(),
+    }
     if assigned.kept:
         record["kept"] = sorted(assigned.kept)
     if options.calibration:

@@ -173,16 +173,31 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """How many convolutions and matrix products should compute in the precision asked for, and how many in float32."""
+
+    narrow: int
+    wide: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the ranges of a quantised graph were measured on."""
+
+    data: str
+    images: int
+    method: str
+
+
+@dataclass(frozen=True)
 class Precision:
     """The precision asked for, and what was read back from the build."""
 
     asked: str
     found: Readback
-
-    @property
-    def layers(self) -> int:
-        """How many convolutions and matrix products there are."""
-        return sum(self.found.compute_layers.values())
+    planned: Planned
+    kept: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     @property
     def layers_as_asked(self) -> int | None:

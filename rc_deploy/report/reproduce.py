@@ -65,7 +65,13 @@ def _exports(documents: Documents, places: dict[str, str]) -> Iterator[list[str]
 
 def _build(build: Build, places: dict[str, str]) -> list[str]:
     source, engine = (places.get(file.sha256, file.name) for file in (build.source, build.engine))
-    options = [f"--{build.precision.asked}", "--backend", build.backend.get("name", "auto"), "--batch", build.batch]
+    precision, measured = build.precision, build.precision.calibration
+    options = [f"--{precision.asked}", "--backend", build.backend.get("name", "auto")]
+    options += [word for profile in build.batch.split(",") for word in ("--batch", profile)]
+    options += [word for name in precision.kept for word in ("--keep-fp32", name)]
+    if measured:
+        options += ["--calibration", measured.data, "--calibration-images", str(measured.images)]
+        options += ["--calibration-method", measured.method]
     return ["build", _path(source), "--output", _path(engine), *options]
 
 

@@ -151,8 +151,10 @@ def _built(build: Build) -> Iterator[tuple[str, str]]:
 
 
 def _batches(text: str) -> str:
-    parts = text.split(":")
-    return f"{parts[0]} to {parts[2]}, fastest at {parts[1]}" if len(parts) == 3 else text
+    profiles = [profile.split(":") for profile in text.split(",")]
+    return "; ".join(
+        f"{parts[0]} to {parts[2]}, fastest at {parts[1]}" if len(parts) == 3 else ":".join(parts) for parts in profiles
+    )
 
 
 def _speed(bench: Bench, identifier: str) -> dict[str, Any]:

@@ -209,15 +209,16 @@ def network(training: Training) -> str:
 
 def precision(build: Build) -> tuple[str, bool | None]:
     """Return what precision was asked for and found, and whether all that computes has it."""
-    asked, matching, layers = build.precision.asked, build.precision.layers_as_asked, build.precision.layers
+    asked, matching, planned = build.precision.asked, build.precision.layers_as_asked, build.precision.planned
     if matching is None:
         return f"{asked} asked for; found {setting(build.precision.found.compute_layers)}", None
     weights = build.precision.found.engine_weight_bytes
     main = max(weights, key=lambda kind: weights[kind], default=None)
     part = 100 * weights[main] / (sum(weights.values()) or 1) if main else 0
     held = f"; {percent(part, 1)} of weight bytes are {main}" if main else ""
-    text = f"{asked} asked for; {matching} of {layers} convolutions and matrix products are {asked}{held}"
-    return text, matching == layers and layers > 0
+    wide = f" and {planned.wide} stay float32" if planned.wide else ""
+    text = f"{asked} asked for; {matching} of {planned.narrow} convolutions and matrix products are {asked}{wide}{held}"
+    return text, matching == planned.narrow > 0
 
 
 def _accuracy(documents: Documents) -> str | None:
