@@ -113,12 +113,12 @@ def require_all(outcome: EngineCheck) -> None:
 
 def machine_checks(record: Manifest) -> tuple[Check, ...]:
     """Return what a manifest asks of a machine, held against this one."""
-    return (_platform(record), *_library(record), *_device(record), *map(_plugin, record.plugins))
+    return (_platform(record), *_library(record), *_device(record), *_pycuda(), *map(_plugin, record.plugins))
 
 
 def obstacle(record: Manifest) -> str:
-    """Return why this machine cannot run the engine of a manifest, in words; empty where it can."""
-    return "; ".join(f"{item.name}: {item.detail}" for item in machine_checks(record) if not item.works)
+    """Return the first reason why this machine cannot run the engine of a manifest; empty where there is none."""
+    return next((f"{item.name}: {item.detail}" for item in machine_checks(record) if not item.works), "")
 
 
 def _failed(name: str, error: RcDeployError) -> Check:
@@ -160,8 +160,6 @@ def _library(record: Manifest) -> Iterator[Check]:
     detail = f"{wanted.title} {found}" if fits else f"built with {wanted.title} {built}; {found} is installed"
     remedy = f"Build the engine again with what is installed, or pip install '{wanted.name}=={built}'"
     yield Check("library", fits, detail, "" if fits else remedy)
-    if not is_installed("pycuda"):
-        yield Check("PyCUDA", False, "it is not installed; engines run through it", "pip install 'rc-deploy[gpu]'")
     yield _driver(wanted)
 
 
@@ -217,6 +215,11 @@ def _fits(capability: str, record: Manifest) -> bool:
     if capability in record.compute_capabilities:
         return True
     return bool(record.options.get("hardware_compatible")) and int(capability.split(".")[0]) >= _AMPERE
+
+
+def _pycuda() -> Iterator[Check]:
+    if not is_installed("pycuda"):
+        yield Check("PyCUDA", False, "it is not installed; engines run through it", "pip install 'rc-deploy[gpu]'")
 
 
 def _plugin(wanted: FileRecord) -> Check:
