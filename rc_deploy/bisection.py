@@ -17,7 +17,8 @@ import onnx
 
 from rc_deploy import tolerances
 from rc_deploy.compare import absolute_error
-from rc_deploy.errors import InputError
+from rc_deploy.errors import InputError, UnsupportedError
+from rc_deploy.graph.emulate import emulated
 from rc_deploy.graph.modules import layer_outputs, module_outputs
 from rc_deploy.reference_layers import layers_of
 
@@ -118,8 +119,15 @@ def bisect(
 
     Raises:
         InputError: the artefact's graph does not say which modules its nodes came from.
+        UnsupportedError: the artefact is quantised.
     """
-    graph = artefact.graph()
+    if artefact.precision.quantised:
+        raise UnsupportedError(
+            f"The layers of {artefact.path} have no tolerances of their own: {artefact.precision} graphs are proven by "
+            "parts, and the criteria name the part that is wrong.",
+            "Leave --bisect out, or give the float32 file that it was built from.",
+        )
+    graph = emulated(artefact.graph())
     images = _fitting(images, graph, *([] if reference.network else [reference.graph()]))
     outputs = module_outputs(graph)
     layers = layers_of(reference, outputs.keys(), threads)

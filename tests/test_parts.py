@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from rc_deploy.errors import InputError
+from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.graph import bodies
 from rc_deploy.graph.precision import ONNX_TYPES
 from rc_deploy.graph.quantise import FP8, INT8, channel_scales, fake_quantised, step
@@ -46,6 +46,15 @@ def test_right_graphs_pass(precision: Precision, outcomes: dict[Precision, Valid
     assert {WEIGHT, SKELETON} <= {item.name for item in outcome.criteria}
     assert ({RANGE, SOUND} <= {item.name for item in outcome.criteria}) == precision.quantised
     assert ("no bfloat16 convolution" in outcome.artefact.note) == (precision is Precision.BF16)
+
+
+def test_layers_of_a_bfloat16_graph(small_checkpoint: Path, small_typed: dict[Precision, Path]) -> None:
+    """Of a quantised one there are no tolerances for layers, and the refusal says so."""
+    outcome = validate(small_typed[Precision.BF16], small_checkpoint, replace(NOISE, bisect=True))
+    assert outcome.layers is not None
+    assert outcome.layers.first is None
+    with pytest.raises(UnsupportedError, match="int8 graphs are proven by parts"):
+        validate(small_typed[Precision.INT8], small_checkpoint, replace(NOISE, bisect=True))
 
 
 @pytest.mark.parametrize("precision", [Precision.BF16, *QUANTISED])

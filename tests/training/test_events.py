@@ -52,7 +52,7 @@ def test_event_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     train(RECIPE, replace(how, existing=Existing.RESTART))
     assert len(list(run.events.iterdir())) == 1
-    train(RECIPE, options(run.folder))
+    train(RECIPE, replace(options(run.folder), existing=Existing.RESTART))
     assert list(run.events.iterdir()) == []
 
 
