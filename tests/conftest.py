@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CALIBRATION = Calibration("random:1", 200, CalibrationMethod.MINMAX)
+# A shell's background job begins by ignoring Ctrl-C, and so would the processes that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SPEC = InputSpec((3, 16, 16), (0.5, 0.4, 0.3), (0.25, 0.2, 0.3), tuple("abcdefghij"))
 
 
