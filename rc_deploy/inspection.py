@@ -18,6 +18,7 @@ from rc_deploy.files import sha256
 from rc_deploy.graph import bodies
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.layers import COMPUTE
+from rc_deploy.graph.types import with_types
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,11 +109,8 @@ def onnx_layers(model: ModelProto) -> list[dict[str, Any]]:
 
 def _values(model: ModelProto) -> dict[str, ValueInfoProto]:
     """Return what is known of every tensor; inferred where the file itself does not say it."""
-    values = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
-    if all(name in values for node in model.graph.node for name in node.output):
-        return values
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    return {value.name: value for value in (*inferred.value_info, *inferred.output)}
+    graph = with_types(model).graph
+    return {value.name: value for value in (*graph.value_info, *graph.output)}
 
 
 def _onnx_layer(node: NodeProto, values: Mapping[str, ValueInfoProto], weights: dict[str, int]) -> dict[str, Any]:
