@@ -21,6 +21,7 @@ from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.graph.emulate import emulated
 from rc_deploy.graph.modules import layer_outputs, module_outputs
 from rc_deploy.reference_layers import layers_of
+from rc_deploy.tolerances import Tolerance  # noqa: TC001 (`decode` reads the annotations of LayerError)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from rc_deploy.loading import Loaded
     from rc_deploy.reference_layers import MeasuredLayer, ReferenceLayers
-    from rc_deploy.tolerances import Tolerance
 
     Array = NDArray[np.floating[Any]]
 
@@ -124,11 +124,11 @@ def bisect(
     if artefact.precision.quantised:
         raise UnsupportedError(
             f"The layers of {artefact.path} have no tolerances of their own: {artefact.precision} graphs are proven by "
-            "parts, and the criteria name the part that is wrong.",
-            "Leave --bisect out, or give the float32 file that it was built from.",
+            "parts, and the criteria name the layer that is wrong.",
+            "Validate it, or give the float32 file that it was built from.",
         )
     graph = emulated(artefact.graph())
-    images = _fitting(images, graph, *([] if reference.network else [reference.graph()]))
+    images = fitting(images, graph, *([] if reference.network else [reference.graph()]))
     outputs = module_outputs(graph)
     layers = layers_of(reference, outputs.keys(), threads)
     tensors = {module: tensor for module, tensor in outputs.items() if module in layers.roundings}
@@ -138,7 +138,7 @@ def bisect(
             "Export it again with this version of rc-deploy, which keeps their names.",
         )
     found: list[LayerError] = []
-    for group in _groups(tensors, graph, len(images)):
+    for group in groups(tensors, graph, len(images)):
         values = layer_outputs(graph, [tensors[module] for module in group], images, threads)
         expected = layers.measure(group, images)
         for module, value in zip(group, values, strict=True):
@@ -168,15 +168,15 @@ def _judged(
     )
 
 
-def _fitting(images: NDArray[np.float32], *graphs: ModelProto) -> NDArray[np.float32]:
+def fitting(images: NDArray[np.float32], *graphs: ModelProto) -> NDArray[np.float32]:
     """Return as many images as the graphs take at once, where their batch is fixed."""
     sizes = [graph.graph.input[0].type.tensor_type.shape.dim[0] for graph in graphs]
     fixed = [size.dim_value for size in sizes if size.HasField("dim_value")]
     return np.resize(images, (fixed[0], *images.shape[1:])) if fixed else images
 
 
-def _groups(tensors: dict[str, str], graph: ModelProto, images: int) -> Iterator[list[str]]:
-    """Yield the modules in order, as many at a time as `LARGEST_GROUP` allows, one at least."""
+def groups(tensors: dict[str, str], graph: ModelProto, images: int) -> Iterator[list[str]]:
+    """Yield the keys of `tensors` in order, as many at a time as `LARGEST_GROUP` allows, one at least."""
     inferred = onnx.shape_inference.infer_shapes(graph)
     sizes = {
         value.name: math.prod(max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim[1:])

@@ -71,6 +71,14 @@ class Row:
     step: Measured | None
     sum: Measured | None
 
+    @property
+    def comparisons(self) -> tuple[tuple[str, Measured | None], ...]:
+        """What is known of the link, each under "step", "sum", or "both" where the two are one; never empty."""
+        if self.step is not None and self.step == self.sum:
+            return (("both", self.sum),)
+        known = tuple((name, part) for name, part in (("step", self.step), ("sum", self.sum)) if part is not None)
+        return known or (("", None),)
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         used = {name: {"used": part.used} for name, part in (("step", self.step), ("sum", self.sum)) if part}

@@ -50,11 +50,12 @@ SKELETON_IMAGES = 64
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that must hold: `value` at most `bound`."""
+    """One thing that must hold: `value` at most `bound`; `where` is the PyTorch module of the worst, if it has one."""
 
     name: str
     value: float
     bound: float
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,20 @@ def prove(artefact: ModelProto, stated: Provenance, evidence: Evidence) -> Proof
             "Give the reference that it was made from; for a file of an older rc-deploy, export and build it again.",
         )
     axes = {layer.weight: layer.channels for layer in found}
-    steps = [
-        _steps_off(values, unpacked(weights[name]), kind, axes.get(name, 0)) for name, (kind, values) in narrow.items()
-    ]
+    steps = {
+        name: _steps_off(values, unpacked(weights[name]), kind, axes.get(name, 0))
+        for name, (kind, values) in narrow.items()
+    }
     skeletal, explained = _skeleton(skeleton(artefact, reference), stated, evidence)
-    parts = [skeletal, Part("largest error of a weight (half steps)", max(steps, default=math.inf), HALF_STEP)]
+    owners = {layer.weight: layer.module for layer in found}
+    parts = [skeletal, _worst("largest error of a weight (half steps)", steps, HALF_STEP, owners)]
     if not stated.precision.quantised:
         return Proof(tuple(parts), 0.0, explained)
     calibration = stated.calibration or Calibration("", SKELETON_IMAGES, CalibrationMethod.MINMAX)
     observed = observe(reference, evidence.images[: calibration.images], stated.input)
-    parts += _quantisers(artefact, observed, calibration.method)
+    parts += _quantisers(
+        artefact, observed, calibration.method, {layer.data: layer.module for layer in reversed(found)}
+    )
     kind = ONNX_TYPES[stated.precision]
     noise = sum(
         _noise(layer, observed[layer.data], unpacked(weights[layer.weight]), kind, calibration.method)
@@ -142,18 +147,35 @@ def _skeleton(bare: ModelProto, stated: Provenance, evidence: Evidence) -> tuple
     return Part("largest error of a logit without narrow types", largest, tolerance.maximum), tolerance.explained
 
 
-def _quantisers(artefact: ModelProto, observed: dict[str, Histogram], method: CalibrationMethod) -> list[Part]:
+def _worst(name: str, values: dict[str, float], bound: float, owners: dict[str, str]) -> Part:
+    """Return the part that the largest of some tensors' values decides; `owners` are the tensors' modules."""
+    if not values:
+        return Part(name, math.inf, bound)
+    tensor = max(values, key=values.__getitem__)
+    return Part(name, values[tensor], bound, owners.get(tensor, ""))
+
+
+def _quantisers(
+    artefact: ModelProto, observed: dict[str, Histogram], method: CalibrationMethod, readers: dict[str, str]
+) -> list[Part]:
+    """Return what must hold of the quantisers; `readers` are the modules that take each tensor first."""
     found = quantisers(artefact)
-    factors = [math.inf]
+    factors: dict[str, float] = {}
     for item in found:
         expected = observed[item.tensor].range(method) if item.tensor in observed else math.nan
         # Of nothing but zeros any range is the right one.
         ratio = float(item.largest.max()) / expected if expected else 1.0
-        factors.append(max(ratio, 1 / ratio) if ratio > 0 else math.inf)
-    unsound = sum(not item.sound for item in found)
+        factor = max(ratio, 1 / ratio) if ratio > 0 else math.inf
+        factors[item.tensor] = max(factor, factors.get(item.tensor, 0.0))
+    unsound = [item.tensor for item in found if not item.sound]
     return [
-        Part("largest factor between a range and the one measured here", max(factors[1:] or factors), RANGE_FACTOR),
-        Part("quantisers with unequal halves or a zero point", unsound, 0),
+        _worst("largest factor between a range and the one measured here", factors, RANGE_FACTOR, readers),
+        Part(
+            "quantisers with unequal halves or a zero point",
+            len(unsound),
+            0,
+            readers.get(unsound[0], "") if unsound else "",
+        ),
     ]
 
 

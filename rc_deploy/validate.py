@@ -11,8 +11,11 @@ from rc_deploy.bisection import IMAGES, bisect
 from rc_deploy.compare import Comparison, compare
 from rc_deploy.errors import InputError
 from rc_deploy.files import require_writable
+from rc_deploy.flips import flips
 from rc_deploy.matrix import matrix
 from rc_deploy.parity import CONDITION_IMAGES, ReferenceRun, Run, run_chain
+from rc_deploy.responses import IMAGES as RESPONSE_IMAGES
+from rc_deploy.responses import responses
 from rc_deploy.specs import Precision
 from rc_deploy.verdict import Chain, Criterion, Selection, Validation
 
@@ -43,7 +46,7 @@ class ValidateOptions:
         seed: draws the `limit` images; None for the first ones.
         float64: images that the reference runs in float64 too, where it can: the first link of the matrix.
         stress: run inputs made to break things, and batches of several sizes.
-        bisect: hold every layer against the reference's.
+        bisect: hold every layer against the reference's; of a quantised artefact the criteria name the layer.
     """
 
     data: str
@@ -111,7 +114,9 @@ def validate_chain(
     for validation in validations:
         if validation.artefact.kind is Kind.ENGINE:
             _add_to_manifest(validation)
-    return Chain(Selection(options.data, options.limit, options.seed), validations, rows)
+    sample = data.normalise(images.images[:RESPONSE_IMAGES], expected.input)
+    selection = Selection(options.data, options.limit, options.seed)
+    return Chain(selection, validations, rows, responses(found, sample, options.threads))
 
 
 def _judged(measured: ReferenceRun, runs: Sequence[Run], images: ImageSet, options: ValidateOptions) -> Validation:
@@ -134,6 +139,7 @@ def _judged(measured: ReferenceRun, runs: Sequence[Run], images: ImageSet, optio
         tolerance=first.tolerance,
         criteria=tuple(criteria),
         stress=tuple((run.program.title, outcome) for run in runs for outcome in run.stress),
+        flips=flips(measured.logits, first.logits, images, measured.loaded.input.classes),
     )
 
 
@@ -144,7 +150,7 @@ def _criteria(comparison: Comparison, run: Run, options: ValidateOptions) -> Ite
     yield Criterion("mean error of a logit", comparison.mean_error, tolerance.mean)
     yield Criterion("share of the logits that rounding explains", explained, tolerances.LARGEST_EXPLAINED)
     if proof:
-        yield from (Criterion(part.name, part.value, part.bound) for part in proof.parts)
+        yield from (Criterion(part.name, part.value, part.bound, where=part.where) for part in proof.parts)
     if options.min_agreement is not None:
         yield Criterion("top-1 agreement (%)", comparison.agreement, options.min_agreement, at_least=True)
     if options.max_accuracy_drop is not None:
@@ -161,6 +167,8 @@ def _stress_criteria(runs: Sequence[Run]) -> Iterator[Criterion]:
 
 
 def _looked_into(item: Validation, images: ImageSet, options: ValidateOptions, on_progress: OnProgress) -> Validation:
+    if item.artefact.precision.quantised:
+        return item
     sample = data.normalise(images.images[:IMAGES], item.reference.input)
     title = f"layers of {item.artefact.path.name}"
     layers = bisect(

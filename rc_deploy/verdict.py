@@ -11,8 +11,10 @@ from rc_deploy.errors import ParityError
 if TYPE_CHECKING:
     from rc_deploy.bisection import Bisection
     from rc_deploy.compare import Comparison
+    from rc_deploy.flips import Flip
     from rc_deploy.loading import Loaded
     from rc_deploy.matrix import Row
+    from rc_deploy.responses import Responses
     from rc_deploy.stress import Outcome
     from rc_deploy.tolerances import Tolerance
 
@@ -22,12 +24,21 @@ SCHEMA, SCHEMA_VERSION = "rc-deploy/validation", 2
 
 @dataclass(frozen=True)
 class Criterion:
-    """One condition that an artefact must meet: `value` at most (or, for `at_least`, at least) `bound`."""
+    """One condition that an artefact must meet: `value` at most (or, for `at_least`, at least) `bound`.
+
+    `where` is the PyTorch module that decides it, for what is held against its bound layer by layer.
+    """
 
     name: str
     value: float
     bound: float
     at_least: bool = False
+    where: str = ""
+
+    @property
+    def place(self) -> str:
+        """Words for where it is not met: ", at MODULE", or nothing."""
+        return f", at {self.where}" if self.where and not self.passed else ""
 
     @property
     def relation(self) -> str:
@@ -53,6 +64,7 @@ class Validation:
         criteria: that the artefact must meet.
         stress: what the inputs made to break things showed, a tuple for each program; empty where they were not run.
         layers: of the artefact against the reference's; None where that was not asked for.
+        flips: images that changed class, to look at.
     """
 
     artefact: Loaded
@@ -63,6 +75,7 @@ class Validation:
     criteria: tuple[Criterion, ...]
     stress: tuple[tuple[str, Outcome], ...] = ()
     layers: Bisection | None = None
+    flips: tuple[Flip, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -86,6 +99,7 @@ class Validation:
             "criteria": [{**asdict(item), "passed": item.passed} for item in self.criteria],
             "stress": [{"program": title, **asdict(outcome)} for title, outcome in self.stress],
             "layers": None if self.layers is None else self.layers.to_json(),
+            "flips": [asdict(flip) for flip in self.flips],
             "stale": self.stale,
             "passed": self.passed,
         }
@@ -102,11 +116,12 @@ class Selection:
 
 @dataclass(frozen=True)
 class Chain:
-    """Outcome of a run: what each artefact proved, and the parity matrix of all that ran."""
+    """Outcome of a run: what each artefact proved, the parity matrix of all that ran, and what the RC layers did."""
 
     selection: Selection
     validations: tuple[Validation, ...]
     matrix: tuple[Row, ...]
+    responses: Responses | None = None
 
     @property
     def passed(self) -> bool:
@@ -122,6 +137,7 @@ class Chain:
             "selection": asdict(self.selection),
             "validations": [validation.to_json() for validation in self.validations],
             "matrix": [row.to_json() for row in self.matrix],
+            "responses": None if self.responses is None else self.responses.to_json(),
             "passed": self.passed,
         }
 
@@ -144,7 +160,7 @@ def require_passed(chain: Chain) -> None:
 
 def _failure(validation: Validation) -> str:
     missed = "; ".join(
-        f"{item.name} is {item.value:.4g}, not {item.relation} {item.bound:.4g}"
+        f"{item.name} is {item.value:.4g}, not {item.relation} {item.bound:.4g}{item.place}"
         for item in validation.criteria
         if not item.passed
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -40,10 +41,16 @@ def built(tree: Path, *options: str) -> Path:
 
 @cache
 def tree() -> Path:
-    """Return the tree of `make native`, brought up to date; RC_PLUGINS_BUILD names one that was built elsewhere."""
+    """Return the tree of `make native`, brought up to date; RC_PLUGINS_BUILD names one that was built elsewhere.
+
+    Of several pytest processes one builds it, and the others wait.
+    """
     if "RC_PLUGINS_BUILD" in os.environ:
         return Path(os.environ["RC_PLUGINS_BUILD"])
-    return built(ROOT / "build" / "plugins")
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "plugins.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return built(ROOT / "build" / "plugins")
 
 
 def built_with_cuda(name: str) -> Path:

@@ -121,7 +121,7 @@ def test_the_document_is_read_by_the_report(chain: Chain, tmp_path: Path) -> Non
 def test_the_tables_fit_100_columns(chain: Chain, monkeypatch: pytest.MonkeyPatch, capsys: object) -> None:
     console = Console(markup=False, highlight=False, width=100, record=True)
     monkeypatch.setattr("rc_deploy.cli.parity.console", lambda: console)
-    parity.validated(chain, None)
+    parity.validated(chain, chain.to_json(), None)
     lines = console.export_text().splitlines()
     assert max(len(line) for line in lines) <= 100
     text = "\n".join(lines)

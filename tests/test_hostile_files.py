@@ -275,7 +275,7 @@ def test_a_failed_validation_is_valid_json(
 
     outcome = validate_chain([engine], small_onnx, ValidateOptions("random:0", limit=2))
     assert not outcome.passed
-    parity.validated(outcome, "-")
+    parity.validated(outcome, outcome.to_json(), "-")
     for text in (capsys.readouterr().out, manifest.path_for(engine).read_text()):
         document = json.loads(text, parse_constant=pytest.fail)
         (found,) = document.get("validations") or [{"comparison": document["proven"]["validation"]}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from rc_deploy.bisection import bisect
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.graph import bodies
 from rc_deploy.graph.precision import ONNX_TYPES
@@ -49,12 +51,15 @@ def test_right_graphs_pass(precision: Precision, outcomes: dict[Precision, Valid
 
 
 def test_layers_of_a_bfloat16_graph(small_checkpoint: Path, small_typed: dict[Precision, Path]) -> None:
-    """Of a quantised one there are no tolerances for layers, and the refusal says so."""
+    """Of a quantised one there are no tolerances for layers: its criteria name them, and `bisect` itself refuses."""
     outcome = validate(small_typed[Precision.BF16], small_checkpoint, replace(NOISE, bisect=True))
     assert outcome.layers is not None
     assert outcome.layers.first is None
+    quantised = validate(small_typed[Precision.INT8], small_checkpoint, replace(NOISE, bisect=True))
+    assert quantised.passed
+    assert quantised.layers is None
     with pytest.raises(UnsupportedError, match="int8 graphs are proven by parts"):
-        validate(small_typed[Precision.INT8], small_checkpoint, replace(NOISE, bisect=True))
+        bisect(quantised.artefact, quantised.reference, np.zeros((1, 3, 16, 16), np.float32))
 
 
 @pytest.mark.parametrize("precision", [Precision.BF16, *QUANTISED])
@@ -148,6 +153,18 @@ FAULTS: dict[str, tuple[Change, str]] = {
 }
 
 
+# The layer that each is at; those of the skeleton are found by the --bisect of a float graph.
+MODULES = {
+    "range twice as large": "stages.1.0.branch.0",
+    "range half as large": "stages.1.0.branch.0",
+    "range of 0": "stages.1.0.branch.0",
+    "unequal halves": "stem.0",
+    "scale of one channel twice as large": "stages.1.0.branch.3",
+    "scale of one channel half as large": "stages.1.0.branch.3",
+    "two channels of a weight swapped": "stages.1.0.branch.3",
+}
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_faults_fail(fault: str, small_onnx: Path, small_typed: dict[Precision, Path], tmp_path: Path) -> None:
     change, part = FAULTS[fault]
@@ -156,8 +173,23 @@ def test_planted_faults_fail(fault: str, small_onnx: Path, small_typed: dict[Pre
         change(model)
         onnx.save(model, tmp_path / "wrong.onnx")
         outcome = validate(tmp_path / "wrong.onnx", small_onnx, replace(NOISE, limit=200))
-        failed = [item.name for item in outcome.criteria if not item.passed]
+        failed = {item.name: item.where for item in outcome.criteria if not item.passed}
         assert part in failed, precision
+        assert failed[part] == MODULES.get(fault, ""), precision
+
+
+def test_an_int8_scale_off_by_2_is_traced_to_its_layer(
+    small_checkpoint: Path, small_typed: dict[Precision, Path], tmp_path: Path, here: Callable[..., tuple[object, str]]
+) -> None:
+    model = onnx.load(small_typed[Precision.INT8])
+    scaled("gclu_2_scale", 2)(model)
+    onnx.save(model, tmp_path / "wrong.onnx")
+    sources = ("--reference", small_checkpoint, "--data", NOISE.data, "--limit", "200")
+    code, said = here("validate", tmp_path / "wrong.onnx", *sources, "--bisect")
+    assert code == 8
+    assert re.search(
+        r"range and the one measured here is 2\.\d+, not <= 1\.414, at " + MODULES["range twice as large"], said
+    )
 
 
 def test_zero_point_of_an_activation_fails(

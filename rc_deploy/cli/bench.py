@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rc_deploy.cli.options import Json, Model, Threads, number
+from rc_deploy.cli.options import Json, Model, Report, Threads, number
 from rc_deploy.errors import InputError, SlowerError
 from rc_deploy.specs import LARGEST_BATCH
 
@@ -46,6 +46,7 @@ def bench(
     ] = False,
     model: Model = None,
     json: Json = None,
+    report: Report = None,
 ) -> None:
     """Time artefacts side by side, in turns, with an interval for how many times as fast each is."""
     from rc_deploy.bench import BenchOptions
@@ -53,12 +54,16 @@ def bench(
     from rc_deploy.bench.subjects import parse
     from rc_deploy.cli import show, show_bench
     from rc_deploy.outputs import require_json
+    from rc_deploy.report import report_on, require_report
 
     sizes = _batch_sizes(batch)
     limit = None if fail_if_slower is None else _percent(fail_if_slower)
     if baseline is None and (limit is not None or any_machine):
         raise InputError("There is nothing to compare with.", "Add --baseline OLD.json, from an earlier --json.")
-    require_json(json, [*(parse(text).path for text in artefacts), *([baseline] if baseline else [])])
+    inputs = [*(parse(text).path for text in artefacts), *([baseline] if baseline else [])]
+    require_json(json, inputs)
+    if report:
+        require_report(report, inputs, json)
     options = BenchOptions(
         batches=sizes,
         seconds=seconds,
@@ -74,7 +79,10 @@ def bench(
     )
     with show.progress("Timing") as bar:
         outcome = run(artefacts, options, bar)
-    show_bench.benched(outcome, json)
+    document = outcome.to_json()
+    show_bench.benched(outcome, document, json)
+    if report:
+        report_on(json, document, report)
     if limit is not None and outcome.comparison is not None and outcome.comparison.slower:
         slower = "; ".join(show_bench.slower(outcome))
         raise SlowerError(

@@ -10,7 +10,7 @@ import typer
 from rc_deploy import weights
 from rc_deploy.cli.bench import bench
 from rc_deploy.cli.build import build
-from rc_deploy.cli.options import DataFolder, Json, Model, Threads, number
+from rc_deploy.cli.options import DataFolder, Json, Model, Report, Threads, number
 from rc_deploy.errors import InputError
 from rc_deploy.specs import LARGEST_BATCH
 
@@ -71,16 +71,21 @@ def validate(
         float | None, typer.Option(min=-100, max=100, callback=number, help="Largest loss of accuracy, points.")
     ] = None,
     json: Json = None,
+    report: Report = None,
 ) -> None:
     """Hold artefacts against their checkpoint on real data; exit code 8 if one does not compute the same."""
     from rc_deploy.cli import parity, show
     from rc_deploy.data import files_of
     from rc_deploy.outputs import require_json
+    from rc_deploy.report import report_on, require_report
     from rc_deploy.validate import ValidateOptions, validate_chain
     from rc_deploy.verdict import require_passed
 
     reference = weights.find(reference)
-    require_json(json, [*artefacts, reference, *files_of(data, data_folder)])
+    inputs = [*artefacts, reference, *files_of(data, data_folder)]
+    require_json(json, inputs)
+    if report:
+        require_report(report, inputs, json)
     options = ValidateOptions(
         data=data,
         folder=data_folder,
@@ -97,7 +102,10 @@ def validate(
     )
     with show.progress("Validating") as bar:
         outcome = validate_chain(artefacts, reference, options, bar)
-    parity.validated(outcome, json)
+    document = outcome.to_json()
+    parity.validated(outcome, document, json)
+    if report:
+        report_on(json, document, report)
     require_passed(outcome)
 
 

@@ -20,6 +20,9 @@ def number(value: float | None) -> float | None:
 Json = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the outcome as JSON; '-' for standard output.")
 ]
+Report = Annotated[
+    Path | None, typer.Option("--report", metavar="OUT.html", help="Write the outcome as one HTML file to look at.")
+]
 Model = Annotated[
     str | None,
     typer.Option("--model", metavar="MODULE:FACTORY", help="Build the checkpoint's network with this callable."),

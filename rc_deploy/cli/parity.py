@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 MOST_NAMED = 5
 
 
-def validated(chain: Chain, json_to: str | None) -> None:
-    """Show how far each artefact is from the reference, and from the one before it."""
-    if as_json(chain.to_json(), json_to):
+def validated(chain: Chain, document: dict[str, Any], json_to: str | None) -> None:
+    """Show how far each artefact is from the reference, and from the one before it; `document` says it as JSON."""
+    if as_json(document, json_to):
         return
     out = console()
     out.print(_criteria(chain))
@@ -45,7 +45,9 @@ def _criteria(chain: Chain) -> Table:
         table.add_row(Text(validation.artefact.path.name, style="bold"))
         for item in validation.criteria:
             verdict = Text("pass", style="green") if item.passed else Text("FAIL", style="bold red")
-            table.add_row(f"  {item.name}", f"{item.value:.4g}", f"{item.relation} {item.bound:.4g}", verdict)
+            table.add_row(
+                f"  {item.name}{item.place}", f"{item.value:.4g}", f"{item.relation} {item.bound:.4g}", verdict
+            )
     return table
 
 
@@ -57,7 +59,7 @@ def _errors(rows: tuple[Row, ...]) -> Table:
     for name in ("max", "mean", "p50", "p99", "p99.9", "of tol.", "cosine"):
         table.add_column(name, justify="right", no_wrap=True)
     for index, row in enumerate(rows):
-        for line, (what, measured) in enumerate(_lines(row)):
+        for line, (what, measured) in enumerate(row.comparisons):
             values = _error_values(measured) if measured else [""] * 7
             table.add_row(_named(row, index) if not line else "", what, *values)
     return table
@@ -72,7 +74,7 @@ def _decisions(rows: tuple[Row, ...]) -> Table:
     for name in ("top-1", "top-5", "flips", "lost/won", "McNemar p"):
         table.add_column(name, justify="right", no_wrap=True)
     for index, row in enumerate(rows):
-        for line, (what, measured) in enumerate(_lines(row)):
+        for line, (what, measured) in enumerate(row.comparisons):
             head = (_named(row, index), _accuracy(row)) if not line else ("", "")
             values = _decision_values(measured) if measured else [""] * 5
             table.add_row(head[0], head[1], what, *values)
@@ -82,17 +84,6 @@ def _decisions(rows: tuple[Row, ...]) -> Table:
 def _table(title: str) -> Table:
     """Return a table of many columns: without upright lines they fit 100 letters."""
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-
-
-def _lines(row: Row) -> Iterator[tuple[str, Measured | None]]:
-    """Yield what is known of a link; where step and sum are one comparison, that once."""
-    if row.step is not None and row.sum is not None and row.step is row.sum:
-        yield "both", row.sum
-    else:
-        if row.step is not None or row.sum is None:
-            yield "step" if row.step else "", row.step
-        if row.sum is not None:
-            yield "sum", row.sum
 
 
 def _named(row: Row, index: int) -> str:
@@ -138,6 +129,7 @@ def _accuracy(row: Row) -> str:
 
 
 def _facts(chain: Chain) -> Iterator[tuple[str, str]]:
+    looked = any(validation.layers for validation in chain.validations)
     selection, rows = chain.selection, chain.matrix
     drawn = "" if None in (selection.limit, selection.seed) else f", drawn by seed {selection.seed}"
     yield "images", f"{max(row.images for row in rows):,} of {selection.data}{drawn}"
@@ -146,6 +138,11 @@ def _facts(chain: Chain) -> Iterator[tuple[str, str]]:
     for validation in chain.validations:
         if validation.layers is not None:
             yield f"layers of {validation.artefact.path.name}", _divergence(validation.layers)
+        elif looked and validation.artefact.precision.quantised:
+            yield (
+                f"layers of {validation.artefact.path.name}",
+                "proven by parts; a criterion that fails names its layer",
+            )
 
 
 def _divergence(found: Bisection) -> str:

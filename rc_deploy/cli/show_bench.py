@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,9 +23,9 @@ MOST_LAYERS = 15
 _VERDICTS = {Verdict.SLOWER: "bold red", Verdict.UNDECIDED: "yellow", Verdict.HOLDS: "green"}
 
 
-def benched(outcome: Bench, json_to: str | None) -> None:
-    """Show all that a benchmark found."""
-    if as_json(outcome.to_json(), json_to):
+def benched(outcome: Bench, document: dict[str, Any], json_to: str | None) -> None:
+    """Show all that a benchmark found; `document` says it as JSON."""
+    if as_json(document, json_to):
         return
     _print(_times(outcome))
     if any(timing.device for timing in outcome.timings):

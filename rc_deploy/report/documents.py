@@ -160,10 +160,24 @@ def _read(path: Path, named: bool) -> Document | None:
     if not named and not _may_hold_object(path):
         return None
     content = read_json(path, "document")
+    if not any(content.get(kind.key) == kind.name for kind in KINDS) and not named:
+        return None
+    return document(path, sha256(path), content)
+
+
+def document(path: Path, hashed: str, content: dict[str, Any]) -> Document:
+    """Return a document.
+
+    Args:
+        path: where it lies, or what it is to be called where it was not written.
+        hashed: its SHA-256.
+        content: what it says.
+
+    Raises:
+        InputError: it is damaged, of another version, or not a document of rc-deploy.
+    """
     kind = next((kind for kind in KINDS if content.get(kind.key) == kind.name), None)
     if kind is None:
-        if not named:
-            return None
         raise InputError(
             f"{path} is JSON, but not a document that a report is made from.",
             "Name what train, validate or bench wrote with --json, or the .json that build wrote beside an engine.",
@@ -175,7 +189,7 @@ def _read(path: Path, named: bool) -> Document | None:
                 f"The {kind.title} {path} has version {version!r}; this rc-deploy reads version {kind.version}.",
                 f"Make it again: {kind.command}",
             )
-        return Document(path, sha256(path), kind, decode(kind.record, content))
+        return Document(path, hashed, kind, decode(kind.record, content))
     except FormError as error:
         raise InputError(f"The {kind.title} {path} is damaged: {error}.", f"Make it again: {kind.command}") from None
 

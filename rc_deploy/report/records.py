@@ -6,10 +6,14 @@ from typing import Any
 
 from rc_deploy.bench import Method, Timing
 from rc_deploy.bench.records import named
+from rc_deploy.bisection import Bisection
 from rc_deploy.compare import Comparison
 from rc_deploy.engine.readback import Readback
+from rc_deploy.flips import Flip
 from rc_deploy.gpu import Gpu
 from rc_deploy.manifest import FileRecord
+from rc_deploy.matrix import Row
+from rc_deploy.responses import Responses
 from rc_deploy.tolerances import Tolerance
 from rc_deploy.verdict import Criterion
 
@@ -71,8 +75,12 @@ class Validation:
     tolerance: Tolerance
     criteria: tuple[Criterion, ...]
     passed: bool
+    layers: Bisection | None = None
+    flips: tuple[Flip, ...] = ()
 
     def __post_init__(self) -> None:
+        for flip in self.flips:
+            flip.picture()  # raises where it is none
         # The verdict is worked out from value and bound again: a report must not repeat a claim that they deny.
         if not self.criteria or self.passed != all(criterion.passed for criterion in self.criteria):
             raise ValueError("'passed' is not what the criteria's values and bounds give")
@@ -95,6 +103,8 @@ class Chain:
     selection: Selection
     validations: tuple[Validation, ...]
     passed: bool
+    matrix: tuple[Row, ...] = ()
+    responses: Responses | None = None
 
     def __post_init__(self) -> None:
         if not self.validations or self.passed != all(item.passed for item in self.validations):

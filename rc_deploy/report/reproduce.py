@@ -89,6 +89,7 @@ def _validate(chain: Chain) -> list[str]:
         *images,
         *drawn,
         *_asked_for(first.criteria),
+        *(["--bisect"] if any(item.layers for item in chain.validations) else []),
     ]
 
 

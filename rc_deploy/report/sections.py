@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rc_deploy.report import charts, svg
+from rc_deploy.report import charts, parity, svg
 from rc_deploy.report.records import Build
 from rc_deploy.report.reproduce import commands
 from rc_deploy.report.summary import network, precision
 from rc_deploy.report.words import count, moment, number, percent, seconds, setting
-from rc_deploy.tolerances import FALSE_ALARM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rc_deploy.report.documents import Document, Documents
-    from rc_deploy.report.records import Bench, Machine, Subject, Training, Validation
+    from rc_deploy.report.records import Bench, Machine, Training
 
 Facts = list[tuple[str, str]]
 
-# Indices of images that changed class: so many are listed.
-MOST_FLIPS = 20
 # From this ratio of the 90th percentile to the median on, a reader is warned.
 SCATTERED = 1.5
 
@@ -43,7 +39,7 @@ def sections(documents: Documents) -> tuple[Section, ...]:
         runs = [_training(run, f"training-{index}") for index, run in enumerate(documents.trainings)]
         found.append(Section("training", "Training", runs))
     if documents.validations:
-        found.append(Section("parity", "Parity", _parity(documents)))
+        found += _validated(documents)
     if documents.builds:
         found.append(Section("build", "Build", [_build(build) for build in documents.builds]))
     if documents.benches:
@@ -52,6 +48,17 @@ def sections(documents: Documents) -> tuple[Section, ...]:
     found.append(Section("machine", "Machine and versions", _machines(documents)))
     found.append(Section("reproduce", "How to reproduce", commands(documents)))
     return tuple(found)
+
+
+def _validated(documents: Documents) -> Iterator[Section]:
+    """Yield what the validations give: always the parity, the others where they looked for them."""
+    yield Section("parity", "Parity", parity.parity(documents))
+    if flipped := parity.flipped(documents):
+        yield Section("flips", "Images that changed class", flipped)
+    if layers := parity.layers(documents):
+        yield Section("layers", "Layer by layer", layers)
+    if responses := parity.responses(documents):
+        yield Section("responses", "Response calibration", responses)
 
 
 def _training(run: Training, identifier: str) -> dict[str, Any]:
@@ -74,49 +81,6 @@ def _training(run: Training, identifier: str) -> dict[str, Any]:
         "results": [(label, value) for label, value in results if value],
         "recipe": recipe,
     }
-
-
-def _parity(documents: Documents) -> dict[str, Any]:
-    return {
-        "chart": charts.error_chart(documents.validations, "parity-errors"),
-        "validations": [{"record": item, "facts": _compared(item)} for item in documents.validations],
-        # Values that a logarithmic axis has no place for.
-        "edges": any(
-            value == 0 or not math.isfinite(value)
-            for item in documents.validations
-            for value in item.comparison.error_quantiles
-        ),
-        "false_alarm": FALSE_ALARM,
-    }
-
-
-def _compared(item: Validation) -> Facts:
-    comparison = item.comparison
-    same = comparison.images - len(comparison.flips)
-    images = count(comparison.images, "image")
-    facts = [
-        ("Reference", _ran(item.reference, comparison.reference_accuracy)),
-        ("Artefact", _ran(item.artefact, comparison.artefact_accuracy)),
-        ("Data", f"{images} of {item.data}"),
-        ("Same class", f"{percent(comparison.agreement)}: {same:,} of {images}"),
-        ("Smallest cosine", f"{comparison.cosine:.9f}"),
-        ("Errors", _quantiles(item)),
-    ]
-    if comparison.flips:
-        listed = ", ".join(str(index) for index in comparison.flips[:MOST_FLIPS])
-        more = len(comparison.flips) - MOST_FLIPS
-        facts.append(("Images that changed class", f"{listed}{f' and {more:,} more' if more > 0 else ''}"))
-    return facts
-
-
-def _ran(subject: Subject, accuracy: float | None) -> str:
-    right = "" if accuracy is None else f", {percent(accuracy)} right"
-    return f"{subject.path}, {subject.precision}, in {subject.runner}{right}"
-
-
-def _quantiles(item: Validation) -> str:
-    half, nine, last, every = (number(value) for value in item.comparison.error_quantiles)
-    return f"50% of the logits within {half}, 90% within {nine}, 99% within {last}, all within {every}"
 
 
 def _build(build: Build) -> dict[str, Any]:

@@ -137,8 +137,8 @@ def _reason(criterion: Criterion) -> str:
         return f"{criterion.name} is {value}, at least {bound} is required"
     fraction = used(criterion)
     if math.isfinite(fraction):
-        return f"{criterion.name} is {value}, {share(fraction)} the {bound} allowed"
-    return f"{criterion.name} is {value}, at most {bound} is allowed"
+        return f"{criterion.name} is {value}, {share(fraction)} the {bound} allowed{criterion.place}"
+    return f"{criterion.name} is {value}, at most {bound} is allowed{criterion.place}"
 
 
 def _nothing(documents: Documents) -> Iterator[str]:
