@@ -70,7 +70,7 @@ def build(
         output: the engine to write.
         options: how.
         on_phase: called with the name of each phase.
-        on_progress: called with the progress of each phase of the library's.
+        on_progress: called with the progress of calibration and search, and of each phase of the library's.
 
     Raises:
         InputError: `source` cannot be used, or not as asked.
@@ -86,7 +86,7 @@ def build(
     plugin_library = plugins.find(library, options.plugins)
     settings = _settings(library, options, given.profiles)
     on_phase(f"Converting to {options.precision}")
-    typed = typed_graph(given, options, lambda what, done: on_phase(f"{what} ({100 * done:.0f}%)"))
+    typed = typed_graph(given, options, on_progress)
     typed_path, _, manifest_path = outputs(output)
     require_replaceable(typed_path, typed, output)
     compilation = Compilation(library, settings, output, options.timing_cache, on_phase, on_progress)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from rc_deploy.assignment import Assigned
     from rc_deploy.engine.options import BuildOptions
+    from rc_deploy.engine.settings import OnProgress
     from rc_deploy.engine.source import Source
     from rc_deploy.graph.plan import Plan
-    from rc_deploy.sensitivity import OnStep
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TypedGraph:
         return digest(self.content)
 
 
-def typed_graph(source: Source, options: BuildOptions, on_step: OnStep) -> TypedGraph:
+def typed_graph(source: Source, options: BuildOptions, on_progress: OnProgress) -> TypedGraph:
     """Return the source's graph in the precision asked for, checked.
 
     A float32 graph that nothing was changed in is the file that was read, byte for byte: it is checked already.
@@ -60,7 +60,7 @@ def typed_graph(source: Source, options: BuildOptions, on_step: OnStep) -> Typed
         InputError: the graph cannot be converted, or the options or data do not fit it.
         UnsupportedError: the accuracy asked for holds with no layer in the narrow type.
     """
-    assigned = assign(source.model, options, str(source.path), on_step)
+    assigned = assign(source.model, options, str(source.path), on_progress)
     plan = planned(source.model, options.precision, assigned.kept)
     if source.as_read and assigned.graph is source.model:
         return TypedGraph(assigned, source.content, plan)
