@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from rc_deploy.engine import lasting_log, logs
+from rc_deploy.engine.addresses import fixed_addresses
 from rc_deploy.engine.channel import receive, send
 from rc_deploy.engine.library import version
 from rc_deploy.engine.messages import translate
@@ -113,14 +114,15 @@ def _worker(files: _Files) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]
     with os.fdopen(reading, "rb") as channel:
         try:
             # -P: the working folder is none of its sources of modules, unless it is one of ours.
-            process = subprocess.Popen(  # noqa: S603 (ourselves)
-                [sys.executable, "-P", "-X", "faulthandler", "-m", _WORKER, *map(str, passed), str(os.getpid())],
-                stdin=files.request,
-                stdout=files.output,
-                stderr=files.output,
-                pass_fds=passed,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)},
-            )
+            with fixed_addresses():
+                process = subprocess.Popen(  # noqa: S603 (ourselves)
+                    [sys.executable, "-P", "-X", "faulthandler", "-m", _WORKER, *map(str, passed), str(os.getpid())],
+                    stdin=files.request,
+                    stdout=files.output,
+                    stderr=files.output,
+                    pass_fds=passed,
+                    env=_environment(),
+                )
         finally:
             os.close(writing)
         try:
@@ -128,6 +130,12 @@ def _worker(files: _Files) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]
         finally:
             process.kill()
             process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return ours, with the places that modules come from, and hashes of text that are the same each time."""
+    places = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
+    return {**os.environ, "PYTHONPATH": places, "PYTHONHASHSEED": "0"}
 
 
 def _listen(channel: BinaryIO, on_phase: OnPhase, on_progress: OnProgress) -> _Heard:
