@@ -127,8 +127,11 @@ def _row(model: Path, precision: str, options: list[str], backend: str, runs: in
             seconds, cpu = _timed(command)
             library = json.loads(Path(folder, "m.engine.json").read_text(encoding="utf-8"))["seconds"]
             taken.append((bare_seconds, seconds, bare_cpu, cpu, library))
-        middle = [round(median(values), 3) for values in zip(*taken, strict=True)]
-        return Row(model.name, precision, *middle, bare.stat().st_size, engine.stat().st_size, runs)
+        bare_seconds, seconds, bare_cpu, cpu, library = (
+            round(median(values), 3) for values in zip(*taken, strict=True)
+        )
+        sizes_in_bytes = bare.stat().st_size, engine.stat().st_size
+    return Row(model.name, precision, bare_seconds, seconds, bare_cpu, cpu, library, *sizes_in_bytes, runs)
 
 
 def _timed(command: list[str]) -> tuple[float, float]:
