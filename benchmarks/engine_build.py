@@ -1,14 +1,18 @@
 """Time builds through rc-deploy beside the library's bare API: python benchmarks/engine_build.py MODEL.onnx ...
 
-Each build is a process of its own, from its start to the engine on disk; the two kinds take turns. The bare API is
-given the typed ONNX that rc-deploy made before, functions inlined, so that it has nothing to convert: what rc-deploy
-takes longer is everything that it does besides. A precision that wants data: --with int8="--calibration cifar10:train".
+Each build is a process of its own, timed from its start to its exit, so both columns hold the start of Python, its
+imports and the engine on disk; the two kinds take turns. The same library is asked for the same: GPUs, profile and no
+TF32. The bare API is given the typed ONNX that rc-deploy made before, functions inlined, so that it has nothing to
+convert: what rc-deploy takes longer is everything that it does besides. `cpu` is by how much more processor time it
+takes, the worker process included: where other programs run as well, that is what can be believed. A precision that
+wants data: --with int8="--calibration cifar10:train".
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -38,6 +42,7 @@ parser = trt.OnnxParser(network, log)
 with open(source, "rb") as file:
     assert parser.parse(file.read())
 config = builder.create_builder_config()
+config.clear_flag(trt.BuilderFlag.TF32)
 profile = builder.create_optimization_profile()
 tensor = network.get_input(0)
 profile.set_shape(tensor.name, *[(int(size), *tensor.shape[1:]) for size in sys.argv[4:7]])
@@ -54,12 +59,17 @@ with open(target, "wb") as file:
 
 @dataclass(frozen=True)
 class Row:
-    """What building one model in one precision took: medians of seconds, and bytes of the engines."""
+    """What building one model in one precision took: medians of seconds, and bytes of the engines.
+
+    `_cpu` is processor time, `library_seconds` what the manifest states, which is part of `rc_deploy_seconds`.
+    """
 
     model: str
     precision: str
     bare_seconds: float
     rc_deploy_seconds: float
+    bare_cpu: float
+    rc_deploy_cpu: float
     library_seconds: float
     bare_bytes: int
     rc_deploy_bytes: int
@@ -83,7 +93,7 @@ def main() -> int:
     given = parser.parse_args()
     options = {name: shlex.split(text) for name, _, text in (entry.partition("=") for entry in given.options)}
     rows, failed = [], False
-    heads = {"bare API": 10, "rc-deploy": 11, "library": 9, "over": 8, "bare bytes": 13, "bytes": 13}
+    heads = {"bare API": 10, "rc-deploy": 11, "library": 9, "over": 8, "cpu": 8, "bare bytes": 13, "bytes": 13}
     print(f"{'model':24}{'type':>6}" + "".join(f"{head:>{width}}" for head, width in heads.items()))
     for model in given.models:
         for precision in given.precision:
@@ -111,27 +121,33 @@ def _row(model: Path, precision: str, options: list[str], backend: str, runs: in
         sizes = record["batch"].split(":")
         targets = ",".join(record["compute_capabilities"])
         plain = [sys.executable, "-c", BARE, LIBRARIES[backend].module, str(flat), str(bare), *sizes, targets]
-        times: dict[str, list[float]] = {"bare": [], "ours": [], "library": []}
+        taken: list[tuple[float, ...]] = []
         for _ in range(runs):
-            times["bare"].append(_seconds(plain))
-            times["ours"].append(_seconds(command))
-            times["library"].append(json.loads(Path(folder, "m.engine.json").read_text(encoding="utf-8"))["seconds"])
-        middle = {name: round(median(values), 3) for name, values in times.items()}
+            bare_seconds, bare_cpu = _timed(plain)
+            seconds, cpu = _timed(command)
+            library = json.loads(Path(folder, "m.engine.json").read_text(encoding="utf-8"))["seconds"]
+            taken.append((bare_seconds, seconds, bare_cpu, cpu, library))
+        bare_seconds, seconds, bare_cpu, cpu, library = (
+            round(median(values), 3) for values in zip(*taken, strict=True)
+        )
         sizes_in_bytes = bare.stat().st_size, engine.stat().st_size
-    return Row(model.name, precision, middle["bare"], middle["ours"], middle["library"], *sizes_in_bytes, runs)
+    return Row(model.name, precision, bare_seconds, seconds, bare_cpu, cpu, library, *sizes_in_bytes, runs)
 
 
-def _seconds(command: list[str]) -> float:
-    start = time.perf_counter()
+def _timed(command: list[str]) -> tuple[float, float]:
+    """Return seconds on the clock and of processors that a process and those it started took."""
+    before, start = os.times(), time.perf_counter()
     subprocess.run(command, capture_output=True, check=True)
-    return time.perf_counter() - start
+    seconds, after = time.perf_counter() - start, os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds, used
 
 
 def _print(row: Row) -> None:
-    over = row.rc_deploy_seconds - row.bare_seconds
+    over, more = row.rc_deploy_seconds - row.bare_seconds, row.rc_deploy_cpu - row.bare_cpu
     print(
         f"{row.model:24}{row.precision:>6}{row.bare_seconds:8.2f} s{row.rc_deploy_seconds:9.2f} s"
-        f"{row.library_seconds:7.2f} s{over:+6.2f} s{row.bare_bytes:13,}{row.rc_deploy_bytes:13,}"
+        f"{row.library_seconds:7.2f} s{over:+6.2f} s{more:+6.2f} s{row.bare_bytes:13,}{row.rc_deploy_bytes:13,}"
         + ("" if row.holds else f"  more than {SHARE:.0%} and {SECONDS:g} s"),
         flush=True,
     )

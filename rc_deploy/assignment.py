@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rc_deploy import calibration as calibrating
+from rc_deploy.accuracies import Problem
+from rc_deploy.engine.settings import Progress
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.layers import layers, matching
 from rc_deploy.graph.precision import typed
-from rc_deploy.sensitivity import Problem, Search, search
+from rc_deploy.sensitivity import Search, search
 from rc_deploy.specs import Precision
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from rc_deploy.data import ImageSet
-    from rc_deploy.sensitivity import OnStep
+    from rc_deploy.engine.settings import OnProgress
     from rc_deploy.specs import Calibration
 
 # Of the images that are not calibrated on: so many to search on, and so many held out.
@@ -63,14 +65,16 @@ class Assigned:
     search: Search | None = None
 
 
-def assign(model: ModelProto, options: PrecisionOptions, name: str, on_step: OnStep = lambda *_: None) -> Assigned:
+def assign(
+    model: ModelProto, options: PrecisionOptions, name: str, on_progress: OnProgress = lambda _: None
+) -> Assigned:
     """Return the model in the precision that was asked for.
 
     Args:
         model: float32, from `rc-deploy export`.
         options: what was asked for.
         name: of the model, for messages.
-        on_step: called with what is done and the fraction, 0 to 1.
+        on_progress: called with the images that were calibrated on, and searched on.
 
     Raises:
         InputError: the options do not fit together or to the model, or the data cannot be used.
@@ -89,7 +93,10 @@ def assign(model: ModelProto, options: PrecisionOptions, name: str, on_step: OnS
     observed, others = images.split(options.calibration.images)
     calibration = replace(options.calibration, images=len(observed))
     histograms = calibrating.observe(
-        model, observed.images, spec, on_progress=lambda done, total: on_step("calibration", done / total)
+        model,
+        observed.images,
+        spec,
+        on_progress=lambda done, total: on_progress(Progress("Measuring ranges", None, done, total, done == total)),
     )
     ranges = {tensor: histogram.range(calibration.method) for tensor, histogram in histograms.items()}
 
@@ -99,7 +106,7 @@ def assign(model: ModelProto, options: PrecisionOptions, name: str, on_step: OnS
     if options.max_accuracy_drop is None:
         return Assigned(quantise(fixed), fixed)
     problem = Problem(model, quantise, layers(model), spec, *_parts(others), options.max_accuracy_drop, fixed)
-    found = search(problem, on_step)
+    found = search(problem, on_progress)
     if len(found.kept) == len(found.layers):
         raise UnsupportedError(
             f"Not one layer of {name} can be {options.precision} within {options.max_accuracy_drop:g} points.",

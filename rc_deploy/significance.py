@@ -1,8 +1,9 @@
-"""How much a count of right answers proves: an interval for one network, a test for two on the same images."""
+"""How much a count of right answers proves: intervals for one network and for two on the same images, and a test."""
 
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 # Two-sided 95% of a normal distribution.
 CONFIDENCE, _Z = 0.95, 1.959963984540054
@@ -51,3 +52,31 @@ def mcnemar(lost: int, won: int) -> float:
         tail += term
         term = term * (trials - successes) // (successes + 1)
     return min(1.0, 2 * tail / total)
+
+
+def paired_interval(lost: int, won: int, total: int, looks: int = 1) -> tuple[float, float]:
+    """Return the interval of the accuracy that an artefact loses, as a share, from counts on the same images.
+
+    With b = lost + 1/2, c = won + 1/2, n = total + 2 and z the normal quantile of `CONFIDENCE`,
+
+        (b - c) / n -+ z sqrt(b + c - (b - c)^2 / n) / n
+
+    (Agresti and Min, 2005): the standard error of a paired difference, in which images that both classify alike have no
+    part. The halves keep a width where no image was lost or won.
+
+    Args:
+        lost: images that only the reference classifies right.
+        won: images that only the artefact classifies right.
+        total: images.
+        looks: artefacts that were measured on these images before one was chosen. The chance to err is divided among
+            them (Bonferroni).
+
+    Raises:
+        ValueError: more lost and won than there are, a negative number, or no look.
+    """
+    if min(lost, won) < 0 or lost + won > total or looks < 1:
+        raise ValueError(f"{lost} and {won} of {total} images cannot be lost and won in {looks} looks")
+    quantile = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / (2 * looks))
+    b, c, n = lost + 0.5, won + 0.5, total + 2
+    reach = quantile * math.sqrt(b + c - (b - c) ** 2 / n)
+    return (b - c - reach) / n, (b - c + reach) / n

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ import torch
 
 from rc_deploy import checkpoint, manifest
 from rc_deploy.engine import BuildOptions, build, library, timing_cache
+from rc_deploy.engine.addresses import fixed_addresses
 from rc_deploy.engine.library import FEATURES, LIBRARIES, targets
 from rc_deploy.engine.timing_cache import Key
 from rc_deploy.errors import InputError, OutputError, UnsupportedError
@@ -28,24 +33,53 @@ from rc_deploy.specs import BatchRange, Precision
 FP16 = BuildOptions(precision=Precision.FP16, backend="tensorrt-rtx", compute_capabilities=("8.6",))
 TENSORRT, RTX = LIBRARIES["tensorrt"], LIBRARIES["tensorrt-rtx"]
 KEY = Key("tensorrt", "11.1.0", "H200, compute capability 9.0")
-# What two builds of one file may differ in: when they were, how long they took, and the hash of the engine, in which
-# TensorRT-RTX numbers tensors of its own ("__mye15076") in another order each time.
-DIFFERS = {"created", "seconds", "engine"}
+# What two builds of one file differ in.
+TIMES = {"created", "seconds"}
+
+
+def addresses_are_fixed() -> bool:
+    """Whether this system lets a process have the same addresses each time."""
+    where = [sys.executable, "-c", "import ctypes; print(ctypes.cast(ctypes.CDLL(None).malloc, ctypes.c_void_p).value)"]
+    with fixed_addresses():
+        found = [subprocess.run(where, capture_output=True, check=True).stdout for _ in range(2)]
+    return found[0] == found[1]
+
+
+def built_twice(source: Path, folder: Path) -> tuple[list[Path], set[str]]:
+    """Build a file twice; return the engines, and the keys that their manifests differ in."""
+    engines, documents = [], []
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        engines.append(build(source, folder / name / "m.engine", FP16).engine)
+        documents.append(json.loads(manifest.path_for(engines[-1]).read_text()))
+    assert documents[0].keys() == documents[1].keys()
+    assert documents[0]["engine"]["name"] == documents[1]["engine"]["name"]
+    return engines, {key for key in documents[0] if documents[0][key] != documents[1][key]}
 
 
 def test_the_same_build_twice_differs_in_time_alone(small_onnx: Path, tmp_path: Path) -> None:
-    documents = []
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        result = build(small_onnx, tmp_path / folder / "m.engine", FP16)
-        documents.append(json.loads(manifest.path_for(result.engine).read_text()))
-    one, two = (tmp_path / folder / "m.onnx" for folder in ("one", "two"))
-    assert one.read_bytes() == two.read_bytes()
-    assert documents[0].keys() == documents[1].keys()
-    differing = {key for key in documents[0] if documents[0][key] != documents[1][key]}
-    assert differing <= DIFFERS
-    assert documents[0]["engine"]["name"] == documents[1]["engine"]["name"]
-    assert len({(tmp_path / folder / "m.engine").stat().st_size for folder in ("one", "two")}) == 1
+    engines, differing = built_twice(small_onnx, tmp_path)
+    one, two = (engine.with_suffix(".onnx").read_bytes() for engine in engines)
+    assert one == two
+    assert differing <= TIMES | (set() if addresses_are_fixed() else {"engine"})
+
+
+def test_without_fixed_addresses_the_engines_bytes_may_differ_too_and_nothing_else(
+    small_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose restrictions forbid them."""
+    monkeypatch.setattr("rc_deploy.engine.contained.fixed_addresses", nullcontext)
+    engines, differing = built_twice(small_onnx, tmp_path)
+    assert differing <= TIMES | {"engine"}
+    assert len({engine.stat().st_size for engine in engines}) == 1
+
+
+def test_addresses_are_random_again_afterwards() -> None:
+    personality = ctypes.CDLL(None).personality
+    before = personality(0xFFFFFFFF)
+    with fixed_addresses():
+        assert personality(0xFFFFFFFF) in (before, before | 0x0040000)
+    assert personality(0xFFFFFFFF) == before
 
 
 def test_a_profile_for_each_batch(small_onnx: Path, tmp_path: Path, here: Callable[..., tuple[object, str]]) -> None:

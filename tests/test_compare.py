@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rc_deploy.compare import compare
-from rc_deploy.significance import mcnemar, wilson
+from rc_deploy.significance import mcnemar, paired_interval, wilson
 
 
 def test_comparison_of_known_logits() -> None:
@@ -85,3 +85,25 @@ def test_mcnemar_of_many_images_does_not_underflow() -> None:
     assert 0 < mcnemar(700, 100) < 1e-50
     with pytest.raises(ValueError, match="cannot be -1"):
         mcnemar(-1, 0)
+
+
+def test_interval_of_a_paired_drop() -> None:
+    assert paired_interval(20, 10, 2000) == pytest.approx((0.004995 - 0.005446, 0.004995 + 0.005446), abs=2e-6)
+    low, high = paired_interval(0, 0, 5000)
+    assert -low == pytest.approx(high)
+    assert 1.9 / 5002 < high < 2 / 5002  # as if one image in two had been lost or won
+    widths = [high - low for low, high in (paired_interval(20, 10, 2000, looks) for looks in (1, 2, 10))]
+    assert widths == sorted(set(widths))
+    for wrong in ((-1, 0, 10), (6, 5, 10), (0, 0, 10, 0)):
+        with pytest.raises(ValueError, match="cannot be"):
+            paired_interval(*wrong)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0.01, 0.005), (0.002, 0.002), (0.03, 0.0)])
+def test_interval_of_a_paired_drop_holds_the_truth_as_often_as_it_says(
+    lost: float, won: float, rng: np.random.Generator
+) -> None:
+    draws = rng.multinomial(2000, [lost, won, 1 - lost - won], 2000)
+    intervals = [paired_interval(int(row[0]), int(row[1]), 2000) for row in draws]
+    share = np.mean([low <= lost - won <= high for low, high in intervals])
+    assert 0.94 <= share <= 0.98

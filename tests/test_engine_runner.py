@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rc_deploy import gpu, loading
+from rc_deploy import gpu, loading, manifest
+from rc_deploy.check import require_runnable
 from rc_deploy.engine import runner
 from rc_deploy.engine.device import Device
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.engine.parts import Part, parts
 from rc_deploy.engine.runner import EngineRunner
-from rc_deploy.errors import RcDeployError, UnsupportedError
+from rc_deploy.errors import InputError, RcDeployError, UnsupportedError
 from rc_deploy.gpu import Driver, Gpu
 from rc_deploy.specs import BatchRange
 
@@ -69,6 +73,49 @@ def test_loading_takes_the_engine_where_it_runs(small_engine: Path, monkeypatch:
     found = loading.load(small_engine)
     assert not isinstance(found.runner, EngineRunner)
     assert "NOT run: GPU: built for compute capability" in found.note
+
+
+def copied(engine: Path, folder: Path) -> Path:
+    """Return a copy of an engine with the files beside it."""
+    for file in (engine, engine.with_suffix(".onnx"), manifest.path_for(engine)):
+        shutil.copy(file, folder)
+    return folder / engine.name
+
+
+def test_loading_refuses_an_engine_of_another_hash(
+    small_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_machine(monkeypatch, Gpu("RTX 4090", "8.9"))
+    engine = copied(small_engine, tmp_path)
+    assert isinstance(loading.load(engine).runner, EngineRunner)
+    content = bytearray(engine.read_bytes())
+    content[-1] ^= 1
+    engine.write_bytes(content)
+    with pytest.raises(InputError, match="SHA-256 differs"):
+        loading.load(engine)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("backend", {"name": "tensorrt-rtx", "version": "1.0.0"}, "library: built with TensorRT-RTX 1.0.0"),
+        ("platform", "win32-AMD64", "platform: built on win32-AMD64"),
+        ("plugins", [{"name": "librc_trt.so", "sha256": "0" * 64}], "plugin librc_trt.so: "),
+    ],
+)
+def test_loading_never_runs_an_engine_that_does_not_fit(
+    key: str, value: object, reason: str, small_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs in its place is the typed ONNX, and it is said why; `require_runnable` refuses for the same reason."""
+    on_machine(monkeypatch, Gpu("RTX 4090", "8.9"))
+    engine = copied(small_engine, tmp_path)
+    place = manifest.path_for(engine)
+    place.write_text(json.dumps({**json.loads(place.read_text()), key: value}))
+    found = loading.load(engine)
+    assert not isinstance(found.runner, EngineRunner)
+    assert f"NOT run: {reason}" in found.note
+    with pytest.raises(UnsupportedError, match=re.escape(reason)):
+        require_runnable(engine)
 
 
 @pytest.mark.skipif(bool(gpu.driver().gpus), reason="says what is said without a GPU")

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from conftest import SPEC
-from rc_deploy import assignment, data, sensitivity
+from rc_deploy import accuracies, assignment, data
 from rc_deploy.assignment import PrecisionOptions, assign
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.graph.layers import layers
@@ -20,6 +20,7 @@ from rc_deploy.runners import onnx_session
 from rc_deploy.specs import Calibration, CalibrationMethod, Precision
 
 if TYPE_CHECKING:
+    from rc_deploy.engine.settings import Progress
     from rc_deploy.graph.layers import Layer
     from rc_deploy.sensitivity import Search
 
@@ -72,8 +73,8 @@ def test_promise_is_kept_with_fewer_layers_than_all_convolutions(
     labelled: Path, small_onnx: Path, culprit: Layer
 ) -> None:
     model = onnx.load(small_onnx)
-    steps: list[float] = []
-    assigned = assign(model, options(labelled, 10), "small", lambda _, done: steps.append(done))
+    seen: list[Progress] = []
+    assigned = assign(model, options(labelled, 10), "small", seen.append)
     found = assigned.search
     assert found is not None
     assert max(found.layers, key=lambda item: item.change).node == culprit.node
@@ -84,11 +85,24 @@ def test_promise_is_kept_with_fewer_layers_than_all_convolutions(
     assert found.held_out.drop <= 10
     assert found.search.images + found.held_out.images == 4 * data.RANDOM_IMAGES - 100
     assert 0 < found.share < 100
-    assert 0 <= min(steps) <= max(steps) <= 1
+    require_true_progress(seen, found)
     narrow = [node for node in assigned.graph.graph.node if node.name.startswith("dequantise_")]
     assert len({node.input[0] for node in narrow if ".weight" in node.input[0]}) == 10 - len(found.kept)
     assert json.dumps(found.to_json())
     assert _drop_of_all(labelled, model) > 10  # there was something to find
+
+
+def require_true_progress(seen: list[Progress], found: Search) -> None:
+    """A bar that never goes back, never promises less than is left, and ends full."""
+    steps = [progress for progress in seen if progress.name == accuracies.Work.NAME]
+    done = [progress.done for progress in steps]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert len(set(done)) > len(found.layers)
+    totals = [progress.steps for progress in steps]
+    assert totals == sorted(totals, reverse=True)
+    assert steps[-1].finished
+    assert done[-1] == totals[-1]
 
 
 def _drop_of_all(labelled: Path, model: onnx.ModelProto) -> float:
@@ -137,13 +151,13 @@ def test_images_without_labels_and_too_few_are_refused(labelled: Path, small_onn
 
 def test_measurements_are_made_once(labelled: Path, small_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
-    real = sensitivity._logits
+    real = accuracies.run
 
     def counting(*given: Any) -> Any:
         runs.append(1)
         return real(*given)
 
-    monkeypatch.setattr(sensitivity, "_logits", counting)
+    monkeypatch.setattr(accuracies, "run", counting)
     found = assign(onnx.load(small_onnx), options(labelled, 100), "small").search
     assert found is not None
     # The float32 network on both sets of images, each layer alone, and each candidate.

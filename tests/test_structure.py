@@ -29,7 +29,7 @@ LAYERS = [
     },
     {"checkpoint", "condition", "cuda_runner", "data", "nn", "openvino_runner", "runners"},
     {"graph", "machine"},
-    {"assignment", "calibration", "check", "engine", "export", "loading", "parts", "sensitivity"},
+    {"accuracies", "assignment", "calibration", "check", "engine", "export", "loading", "parts", "sensitivity"},
     {
         "bench",
         "bisection",

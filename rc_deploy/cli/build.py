@@ -74,7 +74,7 @@ def build(
     from rc_deploy.data import files_of
     from rc_deploy.engine import BuildOptions
     from rc_deploy.engine import build as run
-    from rc_deploy.engine.builder import default_output, outputs
+    from rc_deploy.engine.options import default_output, outputs
     from rc_deploy.engine.plugins import Plugins
     from rc_deploy.graph.resolution import ImageSize
     from rc_deploy.outputs import require_json

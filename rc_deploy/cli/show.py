@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -55,11 +63,12 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
 
 @contextmanager
 def building() -> Iterator[tuple[OnPhase, OnProgress]]:
-    """Show a line for the build, and below it a bar for each phase of the library's that is going on.
+    """Show a line for the build, and below it a bar for each phase that is going on, and how much of it is done.
 
     Yield two functions: one says what is going on now, the other takes how far a phase is.
     """
-    with _progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn()) as bar:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn())
+    with _progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
         whole = bar.add_task("Building", total=None)
         tasks: dict[str, TaskID] = {}
         depths: dict[str | None, int] = {None: 0}
@@ -72,7 +81,7 @@ def building() -> Iterator[tuple[OnPhase, OnProgress]]:
             if phase.name not in tasks:
                 depths[phase.name] = depths.get(phase.parent, 0) + 1
                 tasks[phase.name] = bar.add_task("  " * depths[phase.name] + phase.name, total=phase.steps)
-            bar.update(tasks[phase.name], completed=phase.done)
+            bar.update(tasks[phase.name], completed=phase.done, total=phase.steps)
 
         yield (lambda name: bar.update(whole, description=f"Building: {name}"), on_progress)
 
@@ -144,6 +153,9 @@ def _searched(found: Search) -> None:
             f"{title}: {accuracy.images:,}, accuracy {accuracy.float32:.2f}% -> {accuracy.quantised:.2f}%, a loss of "
             f"{accuracy.drop:.2f} points; {found.asked:g} were allowed"
         )
+    low, high = found.interval
+    proven = "the promise holds" if found.proven else "so many images do not prove the promise"
+    console().print(f"loss on images like the held-out ones, 95% interval: {low:+.2f} to {high:+.2f} points; {proven}")
     console().print(
         f"{len(found.kept)} of {len(found.layers)} layers stay float32, {found.share:.1f}% of the products do not; "
         f"{found.candidates} assignments were measured, the held-out images {found.looks} times"

@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rc_deploy.engine.builder import BuildOptions, BuildResult, build
+    from rc_deploy.engine.builder import BuildResult, build
+    from rc_deploy.engine.options import BuildOptions
 
 __all__ = ["BuildOptions", "BuildResult", "build"]
 

@@ -88,7 +88,6 @@ ATTRIBUTES = {
     "ILogger": Attribute(),
     "ILogger.Severity": Attribute(),
     "ILogger.Severity.ERROR": Attribute(),
-    "ILogger.Severity.WARNING": Attribute(),
     "ILogger.Severity.name": Attribute(),
     "ILogger.log": Attribute(),
     "INetworkDefinition.get_input": Attribute(),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rc_deploy.engine.library import Library
     from rc_deploy.engine.settings import Compiled, OnPhase
+    from rc_deploy.engine.typed_graph import TypedGraph
     from rc_deploy.runners import Runner
 
     Compile = Callable[[bytes, Path | None], Compiled]
@@ -54,7 +55,7 @@ class Choice:
 
 def compile_chosen(
     library: Library,
-    graph: ModelProto,
+    typed: TypedGraph,
     compile_graph: Compile,
     batch: int,
     policy: Plugins,
@@ -65,7 +66,7 @@ def compile_chosen(
 
     Args:
         library: to build with.
-        graph: typed, with functions.
+        typed: the graph, with functions.
         compile_graph: makes an engine of a serialised graph, with the plugin library that it needs.
         batch: that plugins and bodies are timed at.
         policy: for `auto`, both are built and timed, and the faster is kept; the first GPU does both.
@@ -75,12 +76,13 @@ def compile_chosen(
     Raises:
         BuildError, UnsupportedError: the library refuses the graph; for `require` also where a node is no plugin.
     """
+    graph = typed.graph
     if path is None or not any(rc_nodes(graph)):
-        return _with_bodies(graph, compile_graph), Choice(policy, 0, _why_bodies(library, graph, policy))
+        return _with_bodies(typed, compile_graph), Choice(policy, 0, _why_bodies(library, graph, policy))
     if policy is Plugins.REQUIRE:
         compiled, count = _with_plugins(library, graph, compile_graph, path)
         return compiled, Choice(policy, count, "required, and read back from the engine")
-    bodies = _with_bodies(graph, compile_graph)
+    bodies = _with_bodies(typed, compile_graph)
     try:
         compiled, count = _with_plugins(library, graph, compile_graph, path)
     except RcDeployError as error:
@@ -107,8 +109,9 @@ def _why_bodies(library: Library, graph: ModelProto, policy: Plugins) -> str:
     return f"{plugins.PLUGIN_LIBRARY} is not there" if any(rc_nodes(graph)) else "the network has no rc nodes"
 
 
-def _with_bodies(graph: ModelProto, compile_graph: Compile) -> Compiled:
-    return compile_graph(inlined(graph).SerializeToString(), None)
+def _with_bodies(typed: TypedGraph, compile_graph: Compile) -> Compiled:
+    flat = inlined(typed.graph)
+    return compile_graph(typed.content if flat is typed.graph else flat.SerializeToString(), None)
 
 
 def _with_plugins(library: Library, graph: ModelProto, compile_graph: Compile, path: Path) -> tuple[Compiled, int]:

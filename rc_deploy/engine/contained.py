@@ -6,15 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from rc_deploy.engine import logs
+from rc_deploy.engine import lasting_log, logs
+from rc_deploy.engine.addresses import fixed_addresses
 from rc_deploy.engine.channel import receive, send
 from rc_deploy.engine.library import version
 from rc_deploy.engine.messages import translate
@@ -40,7 +40,6 @@ class _Heard:
     warnings: list[str] = field(default_factory=list)
     doing: str = "parsing the graph"
     answer: dict[str, Any] = field(default_factory=dict)
-    blobs: list[bytes] = field(default_factory=list)
 
 
 def compile_graph(
@@ -67,21 +66,17 @@ def compile_graph(
         BuildError, UnsupportedError: the library refuses the graph, see `messages`, or ended its process.
         KeyboardInterrupt: Ctrl-C; the process is ended, whatever it was doing.
     """
-    with tempfile.TemporaryFile() as said:
-        with _worker(said) as (process, channel):
-            with suppress(BrokenPipeError):  # its end says why
-                send(
-                    process.stdin,  # type: ignore[arg-type]
-                    {"library": library.name, "settings": settings.to_json(), "cache": cache is not None},
-                    graph,
-                    cache or b"",
-                )
-                process.stdin.close()  # type: ignore[union-attr]
+    with ExitStack() as stack:
+        files = _Files(*(stack.enter_context(_in_memory(name)) for name in ("request", "answer", "log", "output")))
+        request = {"library": library.name, "settings": settings.to_json(), "cache": cache is not None}
+        send(files.request, request, graph, cache or b"")
+        files.request.seek(0)
+        with _worker(files) as (process, channel):
             heard = _listen(channel, on_phase, on_progress)
             status = process.wait()
         if "compiled" in heard.answer:
-            return _compiled(heard)
-        words = logs.read(said)
+            return _compiled(heard, files.answer)
+        words = lasting_log.read(files.log) + logs.read(files.output)
         kept = logs.keep(log, f"{library.title} {version(library)}", words)
         if "unsupported" in heard.answer:
             raise UnsupportedError(heard.answer["unsupported"], heard.answer["hint"])
@@ -90,21 +85,44 @@ def compile_graph(
         raise _ended(library, status, heard, words, kept)
 
 
+@dataclass
+class _Files:
+    """What the processes share: files in memory, through which large things go faster than through a pipe.
+
+    Attributes:
+        request: what the worker shall do, from the parent.
+        answer: engine and timing cache, from the worker.
+        log: what the library says, see `lasting_log`.
+        output: the worker's standard output and error: what C++ prints, and Python where it ends.
+    """
+
+    request: BinaryIO
+    answer: BinaryIO
+    log: BinaryIO
+    output: BinaryIO
+
+
+def _in_memory(name: str) -> BinaryIO:
+    return os.fdopen(os.memfd_create(f"rc-deploy-{name}"), "w+b")
+
+
 @contextmanager
-def _worker(said: BinaryIO) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
+def _worker(files: _Files) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
     """Start the worker; yield it and its channel. It is gone afterwards, however the block ends."""
     reading, writing = os.pipe()
+    passed = [writing, files.answer.fileno(), files.log.fileno()]
     with os.fdopen(reading, "rb") as channel:
         try:
             # -P: the working folder is none of its sources of modules, unless it is one of ours.
-            process = subprocess.Popen(  # noqa: S603 (ourselves)
-                [sys.executable, "-P", "-X", "faulthandler", "-m", _WORKER, str(writing), str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=said,
-                stderr=said,
-                pass_fds=[writing],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)},
-            )
+            with fixed_addresses():
+                process = subprocess.Popen(  # noqa: S603 (ourselves)
+                    [sys.executable, "-P", "-X", "faulthandler", "-m", _WORKER, *map(str, passed), str(os.getpid())],
+                    stdin=files.request,
+                    stdout=files.output,
+                    stderr=files.output,
+                    pass_fds=passed,
+                    env=_environment(),
+                )
         finally:
             os.close(writing)
         try:
@@ -112,15 +130,19 @@ def _worker(said: BinaryIO) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]
         finally:
             process.kill()
             process.wait()
-            with suppress(OSError):
-                process.stdin.close()  # type: ignore[union-attr]
+
+
+def _environment() -> dict[str, str]:
+    """Return ours, with the places that modules come from, and hashes of text that are the same each time."""
+    places = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
+    return {**os.environ, "PYTHONPATH": places, "PYTHONHASHSEED": "0"}
 
 
 def _listen(channel: BinaryIO, on_phase: OnPhase, on_progress: OnProgress) -> _Heard:
     """Hand on what comes from the worker until it has answered or ended."""
     heard = _Heard()
     while (message := receive(channel)) is not None:
-        document, blobs = message
+        document, _ = message
         if "progress" in document:
             progress = Progress(**document["progress"])
             if not progress.done and not progress.finished:
@@ -130,14 +152,16 @@ def _listen(channel: BinaryIO, on_phase: OnPhase, on_progress: OnProgress) -> _H
         elif "severity" in document:
             (heard.warnings if document["severity"] == "WARNING" else heard.errors).append(document["message"])
         else:
-            heard.answer, heard.blobs = document, blobs
+            heard.answer = document
     return heard
 
 
-def _compiled(heard: _Heard) -> Compiled:
+def _compiled(heard: _Heard, answer: BinaryIO) -> Compiled:
     facts = heard.answer["compiled"]
     types = {name: (kind, dtype) for name, (kind, dtype) in facts["layer_types"].items()}
-    given = {"layer_types": types, "warnings": heard.warnings, "engine": heard.blobs[0], "timing_cache": heard.blobs[1]}
+    answer.seek(0)
+    engine, cache = (answer.read(size) for size in heard.answer["sizes"])
+    given = {"layer_types": types, "warnings": heard.warnings, "engine": engine, "timing_cache": cache}
     return Compiled(**{**facts, **given})
 
 

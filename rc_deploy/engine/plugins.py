@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from rc_deploy import native
 from rc_deploy.errors import BuildError, InputError, UnsupportedError
 from rc_deploy.graph.bodies import rc_nodes
-from rc_deploy.graph.fuse import fused
 from rc_deploy.graph.inline import inlined
 from rc_deploy.schema import DOMAIN
 
@@ -72,6 +71,8 @@ def find(library: Library, policy: Plugins) -> Path | None:
 
 def plugin_form(model: ModelProto) -> ModelProto:
     """Return `model` for a parser that has our plugins: `rc` nodes fused as far as they go, without their bodies."""
+    from rc_deploy.graph.fuse import fused  # imports onnx-ir and SymPy, which half of a small build's time would go to
+
     result = fused(model)
     kept = [function for function in result.functions if function.domain != DOMAIN]
     del result.functions[:]

@@ -1,8 +1,9 @@
-"""The worker process, `python -m rc_deploy.engine.worker CHANNEL PARENT`: it compiles one graph and ends.
+"""The worker process, `python -m rc_deploy.engine.worker CHANNEL ANSWER LOG PARENT`: it compiles one graph and ends.
 
 A library that aborts or runs wild ends this process and no other. CHANNEL is the descriptor of the pipe that messages
-go to, PARENT the process that started it; the request comes through standard input. Standard output and error are a
-file, which so holds everything that the library says, and what C++ prints when it ends a process.
+go to, ANSWER of the file for what was made, LOG of the file for everything that the library says, PARENT the process
+that started it; the request is in standard input. Standard output and error are a file as well: for what C++ prints
+when it ends a process.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from rc_deploy.engine.channel import receive, send
 from rc_deploy.engine.compiler import RefusedError, compile_graph
+from rc_deploy.engine.lasting_log import LastingLog
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.engine.registry import load_plugins
 from rc_deploy.engine.settings import Settings
@@ -37,11 +39,11 @@ TOLD = {"INTERNAL_ERROR", "ERROR", "WARNING"}
 
 def main() -> None:
     """Do what the request asks."""
-    channel = os.fdopen(int(sys.argv[1]), "wb")
-    _contain(parent=int(sys.argv[2]))
+    channel, answer = (os.fdopen(int(descriptor), "wb") for descriptor in sys.argv[1:3])
+    _contain(parent=int(sys.argv[4]))
     if (request := receive(sys.stdin.buffer)) is None:
         return
-    _answer(channel, *request)
+    _answer(channel, answer, LastingLog(int(sys.argv[3])), *request)
     sys.stderr.flush()
     os._exit(0)  # the answer is out: destructors of the library can only spoil it
 
@@ -55,10 +57,12 @@ def _contain(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(channel: BinaryIO, request: dict[str, object], blobs: list[bytes]) -> None:
+def _answer(
+    channel: BinaryIO, answer: BinaryIO, log: LastingLog, request: dict[str, object], blobs: list[bytes]
+) -> None:
     def on_message(severity: str, message: str) -> None:
-        with contextlib.suppress(OSError):  # a full disk must not end a build for the sake of its log
-            os.write(2, f"[{severity}] {message}\n".encode())
+        with contextlib.suppress(OSError):  # a build must not end for want of memory for its log
+            log.write(f"[{severity}] {message}")
         if severity in TOLD:
             send(channel, {"severity": severity, "message": message})
 
@@ -79,7 +83,10 @@ def _answer(channel: BinaryIO, request: dict[str, object], blobs: list[bytes]) -
         send(channel, {"unsupported": str(error), "hint": error.hint})
     else:
         facts = {**asdict(made), "engine": None, "timing_cache": None}
-        send(channel, {"compiled": facts}, made.engine, made.timing_cache)
+        blobs = [made.engine, made.timing_cache]
+        answer.writelines(blobs)
+        answer.flush()
+        send(channel, {"compiled": facts, "sizes": [len(blob) for blob in blobs]})
 
 
 if __name__ == "__main__":

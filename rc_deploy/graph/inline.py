@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx
 import onnx.inliner
 
 from rc_deploy.graph.from_torch import MODULE_KEY
@@ -18,9 +19,11 @@ def inlined(model: ModelProto) -> ModelProto:
     """Return `model` without functions: for parsers that treat them differently, or have none of their own.
 
     A node out of a body is called CALL/NAME after the node that stood for it and the value in the body that it makes,
-    e.g. "node_gclu/erf", and keeps that node's PyTorch module.
+    e.g. "node_gclu/erf", and keeps that node's PyTorch module. A model that has no functions is returned itself.
     """
-    flat: ModelProto = onnx.inliner.inline_local_functions(model)
+    if not model.functions:
+        return model
+    flat = _inlined_around_weights(model)
     origins = list(_origins(model.graph.node, {_key(function): function for function in model.functions}))
     if len(origins) != len(flat.graph.node):  # a body of other operator versions, which is rewritten on its way
         return flat
@@ -28,6 +31,18 @@ def inlined(model: ModelProto) -> ModelProto:
         if call:
             node.name = f"{call.name or call.output[0]}/{made}"
             node.metadata_props.extend(entry for entry in call.metadata_props if entry.key == MODULE_KEY)
+    return flat
+
+
+def _inlined_around_weights(model: ModelProto) -> ModelProto:
+    """Return `model` with its functions inlined; the weights, most of its bytes, do not pass through onnx's inliner."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for tensor in light.graph.initializer:
+        tensor.ClearField("raw_data")
+    flat: ModelProto = onnx.inliner.inline_local_functions(light)
+    del flat.graph.initializer[:]
+    flat.graph.initializer.extend(model.graph.initializer)
     return flat
 
 

@@ -143,12 +143,13 @@ def _convert_weights(model: ModelProto, forms: _Forms, floats: set[str], wide: s
 def _rounded(tensor: TensorProto, kind: int, name: str) -> TensorProto:
     """Return a weight in a 16-bit type. Raises InputError where it holds values that the type does not."""
     values = onnx.numpy_helper.to_array(tensor)
-    if not np.isfinite(values).all():
+    reached = max(values.max(initial=0), -values.min(initial=0))  # NaN and infinity come through
+    if not np.isfinite(reached):
         raise InputError(f"The weight {tensor.name} of {name} holds values that are no numbers.", "Train it again.")
     largest = float(ml_dtypes.finfo(NUMPY[kind]).max)  # type: ignore[no-untyped-call]
-    if np.abs(values).max(initial=0) > largest:
+    if reached > largest:
         raise InputError(
-            f"The weight {tensor.name} of {name} reaches {np.abs(values).max():.3g}; "
+            f"The weight {tensor.name} of {name} reaches {reached:.3g}; "
             f"{TensorProto.DataType.Name(kind).lower()} ends at {largest:.5g}.",
             "Build with --fp32 or --bf16, or keep its layer: --keep-fp32 LAYER.",
         )
