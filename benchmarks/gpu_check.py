@@ -69,9 +69,11 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
     """Return what there is to do, the build first, then what matters most."""
     kernels = (_product("librc_cuda.so", "the build says why"), _torch_gpu(rehearse))
     tested = tuple(map(_package, ("numpy", "scipy", "onnx", "onnx_ir", "typer", "rich", "pytest", "pytest_timeout")))
+    rehearsed = ("--rehearse",) if rehearse else ()
     native, ort = "tests/gpu/test_native_kernels.py", "tests/gpu/test_onnxruntime_cuda.py"
+    # A rehearsal's networks run on the CPU provider.
     ort_gpu = (_onnx_runtime_gpu(), _product("librc_ort.so", HEADERS), _torch_gpu(rehearse))
-    speed = ("benchmarks/native_gpu.py", "{folder}/measured.json", *(["--rehearse"] if rehearse else []), "--part")
+    speed = ("benchmarks/native_gpu.py", "{folder}/measured.json", *rehearsed, "--part")
     networks = ("--networks", "resnet32,rescnet32", "--ways", "eager,graph,bf16+graph", "--device", "cuda")
     training = ("--steps", "1", "--rounds", "1", "--networks", "rescnet8") if rehearse else networks
     return (
@@ -92,11 +94,20 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
         ),
         Part("bandwidth", "bytes a second, beside a copy", _python(*speed, "bandwidth"), 60, kernels),
         Part("tails", "residual tails beside eager and compiled PyTorch", _python(*speed, "tails"), 240, kernels),
+        Part(
+            "networks", "whole networks in PyTorch: eager, CUDA graphs, torch.compile, and what they launch",
+            _python("benchmarks/networks_gpu.py", "{folder}/measured.json", *rehearsed), 150,
+            (_torch_gpu(rehearse), *tested),
+        ),
+        Part(
+            "bench", "`rc-deploy bench` on CUDA", _pytest("tests/gpu/test_bench_cuda.py"), 90,
+            (_torch_gpu(rehearse), *tested),
+        ),
         Part("onnxruntime", "the operators in ONNX Runtime on CUDA", _pytest(ort), 90, (_file(ort), *ort_gpu, *tested)),
         Part(
             "onnxruntime-speed", "networks in ONNX Runtime on CUDA",
-            _python("benchmarks/onnxruntime_gpu.py", "{folder}/measured.json"), 90,
-            (_file("benchmarks/onnxruntime_gpu.py"), *ort_gpu),
+            _python("benchmarks/onnxruntime_gpu.py", "{folder}/measured.json", *rehearsed), 90,
+            (_package("onnxruntime"), *ort_gpu[rehearse:]),
         ),
         *(
             Part(
@@ -111,6 +122,10 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
                 _package("tensorrt", "pip install 'rc-deploy[tensorrt]'"), _product("librc_trt.so", HEADERS),
                 *kernels, *tested,
             ),
+        ),
+        Part(
+            "tensorrt-build", "what TensorRT builds", _pytest("tests/gpu/test_build_tensorrt.py"), 200,
+            (_package("tensorrt", "pip install 'rc-deploy[tensorrt]'"), _torch_gpu(rehearse), *tested),
         ),
         Part(
             "engines", "engines of TensorRT and TensorRT-RTX against their typed ONNX, with plugins and with bodies",
