@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+SITE = ROOT / "build" / "gpu-bundle" / "site"  # packages that were brought along: gpu_bundle.py
+sys.path[:0] = [str(ROOT), *([str(SITE)] if SITE.is_dir() else [])]
 
+from bundle_groups import bringing  # noqa: E402
 from evidence import REHEARSAL, Circumstances, Need, Part, check, succeeded  # noqa: E402
 from rc_deploy import gpu, machine  # noqa: E402
 
@@ -39,7 +41,7 @@ SOURCES = (
 )
 BUDGET = 520  # seconds: what a lease of ten minutes leaves beside the copying
 REHEARSED_CAPABILITY = "9.0"
-HEADERS = "run `python plugins/headers.py` where there is a network, and bring build/third_party along"
+HEADERS = "`make gpu-bundle` brings its headers in headers.tar, `python plugins/headers.py` has them where a network is"
 
 
 def main() -> int:
@@ -145,7 +147,7 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
 
 def circumstances(rehearse: bool) -> Circumstances:
     """Return what the parts run under."""
-    path = [*map(str, (ROOT, ROOT / "training", ROOT / "tests", ROOT / "benchmarks", _entry_points()))]
+    path = [*map(str, (ROOT, ROOT / "training", ROOT / "tests", ROOT / "benchmarks", SITE, _entry_points()))]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([*path, *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -218,8 +220,10 @@ def _tool(name: str, brought_by: str) -> Need:
 
 
 def _package(name: str, brought_by: str = "") -> Need:
-    usual = f"install it ({name.replace('_', '-')}), or bring its wheel along"
-    return lambda: "" if find_spec(name) else f"this Python has no {name}: {brought_by or usual}"
+    usual = brought_by or f"install it ({name.replace('_', '-')})"
+    along = bringing(name)
+    words = f"this Python has no {name}: {usual}{', or ' if along else ''}{along}"
+    return lambda: "" if find_spec(name) else words
 
 
 def _file(name: str) -> Need:
@@ -245,14 +249,18 @@ def _onnx_runtime_gpu() -> Need:
 
     def need() -> str:
         providers = _said(sys.executable, "-c", script) or "none: it is not installed"
-        lacks = f"ONNX Runtime has no CUDA here (its providers: {providers}): pip install onnxruntime-gpu"
+        lacks = f"ONNX Runtime has no CUDA here (its providers: {providers}): pip install onnxruntime-gpu, or "
+        lacks += bringing("onnxruntime_gpu")
         return "" if "CUDAExecutionProvider" in providers else lacks
 
     return need
 
 
 def _engine_library() -> Need:
-    lacks = "this Python has neither tensorrt nor tensorrt_rtx: pip install 'rc-deploy[tensorrt]' or 'rc-deploy[rtx]'"
+    lacks = (
+        "this Python has neither tensorrt nor tensorrt_rtx: pip install 'rc-deploy[tensorrt]' or 'rc-deploy[rtx]', or "
+    )
+    lacks += "; ".join(map(bringing, ("tensorrt", "tensorrt_rtx")))
     return lambda: "" if find_spec("tensorrt") or find_spec("tensorrt_rtx") else lacks
 
 

@@ -212,15 +212,16 @@ def test_every_part_says_what_it_misses(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert all(words.values()), words
     for name, word in [
         ("build", "no nvcc: install the CUDA toolkit"),
-        ("kernels", "no onnx_ir: install it (onnx-ir), or bring its wheel along"),
+        ("kernels", "no onnx_ir: install it (onnx-ir), or `make gpu-bundle` brings it in toolkit.tar"),
         ("kernels", "no PyTorch: pip install torch"),
         ("memcheck", "no compute-sanitizer: install the CUDA toolkit"),
-        ("tensorrt", "no tensorrt: pip install 'rc-deploy[tensorrt]'"),
-        ("tensorrt", "librc_trt.so was not built: run `python plugins/headers.py`"),
-        ("onnxruntime", "pip install onnxruntime-gpu"),
-        ("engines", "no pycuda: pip install pycuda"),
+        ("tensorrt", "no tensorrt: pip install 'rc-deploy[tensorrt]', or `make gpu-bundle WITH=tensorrt` brings it"),
+        ("tensorrt", "librc_trt.so was not built: `make gpu-bundle` brings its headers in headers.tar"),
+        ("onnxruntime", "pip install onnxruntime-gpu, or `make gpu-bundle` brings it in onnxruntime-gpu.tar"),
+        ("engines", "no pycuda: pip install pycuda, which wants the CUDA toolkit, or `make gpu-bundle` brings it"),
         ("engines", "neither tensorrt nor tensorrt_rtx"),
-        ("host-tests", "GoogleTest was not there"),
+        ("engines", "`make gpu-bundle WITH=tensorrt-rtx` brings it in tensorrt-rtx.tar"),
+        ("host-tests", "GoogleTest was not there: `make gpu-bundle` brings its headers in headers.tar"),
     ]:
         assert word in words[name]
 
