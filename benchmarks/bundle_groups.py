@@ -68,7 +68,7 @@ GROUPS = (
     ),
     Group(
         "pycuda",
-        "what engines run through; compiled on the machine, against its CUDA toolkit",
+        "what engines run through; compiled on the machine against its CUDA toolkit, which takes minutes",
         ("engines",),
         ("pytools", "mako", "platformdirs", "siphash24", "setuptools", "wheel"),
         ("pycuda",),

@@ -63,10 +63,14 @@ def pack(options: argparse.Namespace) -> int:
     """Make the bundle, or bring it up to date; 1 where a group could not be had.
 
     Raises:
-        BundleError: an earlier manifest cannot be read, or `--with` or `--only` names no group.
+        BundleError: `--with` or `--only` names no group.
     """
     BUNDLE.mkdir(parents=True, exist_ok=True)
-    earlier = read_manifest(BUNDLE)
+    try:
+        earlier = read_manifest(BUNDLE)
+    except BundleError:
+        print(f"The manifest in {BUNDLE} cannot be read: everything is made anew.", file=sys.stderr)
+        earlier = None
     target = _target(options.python, options.machine)
     kept = {group.name: group for group in earlier.groups} if earlier and earlier.target == target else {}
     failed = 0
@@ -185,7 +189,8 @@ def downloaded(group: Group, python: str, machine: str) -> dict[str, Path]:
 def _pip(work: str, *words: str, site: Path | None = None) -> str:
     """Run pip without needs of needs, which the groups name; return what it prints. It may import from `site`."""
     command = [sys.executable, "-m", "pip", work, "--no-deps", "--disable-pip-version-check", *words]
-    environment = os.environ | ({"PYTHONPATH": str(site)} if site else {})
+    path = f"{os.environ['PATH']}{os.pathsep}/usr/local/cuda/bin"  # where the toolkit lies when it is not in PATH
+    environment = os.environ | ({"PYTHONPATH": str(site), "PATH": path} if site else {})
     found = subprocess.run(command, capture_output=True, text=True, env=environment)
     if found.returncode != 0:
         raise BundleError(f"`pip {work}` failed: ... {' '.join(found.stderr.split())[-300:]}")

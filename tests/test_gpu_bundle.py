@@ -104,6 +104,9 @@ def test_what_is_there_and_right_is_kept(bundle: Path) -> None:
     manifest = read_manifest(bundle)
     assert manifest is not None
     assert {group.name for group in manifest.groups} == {"headers", "mine"}
+    (bundle / "MANIFEST.json").write_text("{")
+    assert gpu_bundle.main(["pack"]) == 0
+    assert read_manifest(bundle) == manifest
 
 
 def test_pieces_come_one_after_the_other(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
