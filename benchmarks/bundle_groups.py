@@ -6,7 +6,13 @@ is not replaced, so a group may name more than is missing.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+
+BUNDLE = Path(__file__).resolve().parents[1] / "build" / "gpu-bundle"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+SITE = BUNDLE / f"site-{PYTHON}"  # packages that were brought along, for this Python alone
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 `pack` downloads wheels and puts them, the headers of build/third_party and data sets into build/gpu-bundle, in pieces
 of at most 60 MiB, with a manifest (MANIFEST.json, README.md) of what each is for. `unpack` puts the pieces that are
-there together again, checks their SHA-256 and installs the packages into build/gpu-bundle/site, where gpu_check.py
+there together again, checks their SHA-256 and installs the packages into a folder of their own, where gpu_check.py
 finds them and nothing else does. Both may be run again at any time: what is there and right is kept. The groups stand
 in bundle_groups.py.
 """
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bundle_groups import GROUPS, Group  # noqa: E402
+from bundle_groups import BUNDLE, GROUPS, PYTHON, SITE, Group  # noqa: E402
 from bundle_manifest import (  # noqa: E402
     SCHEMA,
     SCHEMA_VERSION,
@@ -39,13 +39,11 @@ from bundle_pieces import LARGEST, cut, join  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-BUNDLE = ROOT / "build" / "gpu-bundle"
 DOWNLOADS = ROOT / "build" / "gpu-bundle-downloads"
 THIRD_PARTY = ROOT / "build" / "third_party"
 HEADERS = ("googletest", "onnxruntime", "tensorrt")
 DATA_SETS = ("cifar-10-batches-bin", "cifar-100-binary")
 CONSTRAINTS = ROOT / "constraints.txt"
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 GLIBC = range(17, 40)  # of the wheels that are taken: pip takes only those that are named
 
 
@@ -248,7 +246,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     packing.add_argument("--data", type=Path, help="folder of the data sets to bring along")
     unpacking = works.add_parser("unpack", help="put it in place")
-    unpacking.add_argument("--site", type=Path, default=BUNDLE / "site", help="folder of the packages (%(default)s)")
+    unpacking.add_argument("--site", type=Path, default=SITE, help="folder of the packages (%(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -22,10 +22,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "build" / "gpu-bundle" / "site"  # packages that were brought along: gpu_bundle.py
-sys.path[:0] = [str(ROOT), *([str(SITE)] if SITE.is_dir() else [])]
+sys.path.insert(0, str(ROOT))
 
-from bundle_groups import bringing  # noqa: E402
+from bundle_groups import SITE, bringing  # noqa: E402
+
+if SITE.is_dir():  # what was brought along comes before what the machine has
+    sys.path.insert(0, str(SITE))
+
 from evidence import REHEARSAL, Circumstances, Need, Part, check, succeeded  # noqa: E402
 from rc_deploy import gpu, machine  # noqa: E402
 
