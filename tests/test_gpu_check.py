@@ -205,6 +205,7 @@ def test_every_part_says_what_it_misses(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
     monkeypatch.setattr(gpu_check, "TREE", tmp_path)
     monkeypatch.setattr(gpu_check, "BUILT", tmp_path / "built")
+    (tmp_path / "built").touch()
     parts = gpu_check.parts(rehearse=False)
     assert len({part.name for part in parts}) == len(parts)
     assert gpu_check.BUDGET < 540
@@ -232,9 +233,11 @@ def test_build_that_is_not_complete_counts_for_nothing(monkeypatch: pytest.Monke
     monkeypatch.setattr(gpu_check, "BUILT", tmp_path / "built")
     need = gpu_check._product("librc_cuda.so", "why")
     (tmp_path / "librc_cuda.so").touch()
-    assert need() == "librc_cuda.so was not built: why"
+    assert need() == "librc_cuda.so was not built: the build did not come to its end"
     (tmp_path / "built").touch()
     assert need() == ""
+    (tmp_path / "librc_cuda.so").unlink()
+    assert need() == "librc_cuda.so was not built: why"
     assert "rm -f" in gpu_check.parts(rehearse=False)[0].command[-1]
 
 
