@@ -83,7 +83,8 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
     ort_gpu = (_onnx_runtime_gpu(), _product("librc_ort.so", HEADERS), _torch_gpu(rehearse))
     speed = ("benchmarks/native_gpu.py", "{folder}/measured.json", *rehearsed, "--part")
     networks = ("--networks", "resnet32,rescnet32", "--ways", "eager,graph,bf16+graph", "--device", "cuda")
-    training = ("--steps", "1", "--rounds", "1", "--networks", "rescnet8") if rehearse else networks
+    tiny = ("--steps", "1", "--rounds", "1", "--batch", "8", "--networks", "rescnet8")
+    training = tiny if rehearse else networks
     return (
         _build(),
         Part("kernels", "CUDA kernels against float64", _pytest(native, "not sanitizer"), 100, (*kernels, *tested)),
