@@ -81,7 +81,8 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
     native, ort = "tests/gpu/test_native_kernels.py", "tests/gpu/test_onnxruntime_cuda.py"
     # A rehearsal's networks run on the CPU provider.
     ort_gpu = (_onnx_runtime_gpu(), _product("librc_ort.so", HEADERS), _torch_gpu(rehearse))
-    speed = ("benchmarks/native_gpu.py", "{folder}/measured.json", *rehearsed, "--part")
+    few = (*rehearsed, "--batch", "1") if rehearse else ()
+    speed = ("benchmarks/native_gpu.py", "{folder}/measured.json", *few, "--part")
     networks = ("--networks", "resnet32,rescnet32", "--ways", "eager,graph,bf16+graph", "--device", "cuda")
     tiny = ("--steps", "1", "--rounds", "1", "--batch", "8", "--networks", "rescnet8")
     training = tiny if rehearse else networks
