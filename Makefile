@@ -7,7 +7,7 @@ NATIVE_SOURCES = $(shell find plugins -name '*.cpp' -o -name '*.h' -o -name '*.c
 PLUGINS := $(shell find plugins -name tests -prune -o -type f -print)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test native lint format gpu-check gpu-train clean help
+.PHONY: demo test native lint format gpu-bundle gpu-unpack gpu-check gpu-train clean help
 
 help:  ## List what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,14 @@ format: $(VENV)/installed  ## Rewrite the sources in the project's format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE_SOURCES)
+
+# DATA takes data sets along, WITH=tensorrt what is large, FOR=3.12 is the other machine's Python.
+gpu-bundle:  ## Where a network is: what gpu-check wants on a machine that has none, in pieces, into build/gpu-bundle.
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/gpu_bundle.py pack $(if $(DATA),--data $(DATA)) \
+	    $(if $(WITH),--with $(WITH)) $(if $(FOR),--python $(FOR))
+
+gpu-unpack:  ## On the machine with a GPU: put in place the pieces of build/gpu-bundle that are there.
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/gpu_bundle.py unpack
 
 # A machine with a GPU may have no network: without $(VENV), its own Python runs what its packages allow.
 gpu-check:  ## Build, prove and measure all that wants a GPU, in 9 minutes; REHEARSE=1 tries it out without one.

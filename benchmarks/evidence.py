@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SCHEMA, SCHEMA_VERSION = "rc-deploy/gpu-check", 1
+SCHEMA, SCHEMA_VERSION = "rc-deploy/gpu-check", 2
 PASSED, FAILED, STOPPED, ABSENT, UNREACHED = "passed", "failed", "stopped", "absent", "not reached"
 REHEARSED = "rehearsed"  # what passes in a rehearsal
 REHEARSAL = "REHEARSAL: everything was only tried out. Nothing in here was measured or proven on a GPU."
@@ -236,8 +236,8 @@ def _measured(file: Path) -> Any:
 
 
 def _tests(report: Path) -> dict[str, Any]:
-    """Return how many tests passed, which failed, and why others were skipped."""
-    passed, failed, skipped = 0, [], []
+    """Return how many tests passed and which, which failed, and why others were skipped."""
+    passed, failed, skipped = [], [], []
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 (pytest wrote it)
         skip = case.find("skipped")
         if skip is not None:
@@ -245,8 +245,9 @@ def _tests(report: Path) -> dict[str, Any]:
         elif case.find("failure") is not None or case.find("error") is not None:
             failed.append(case.get("name", ""))
         else:
-            passed += 1
-    return {"passed": passed, "failed": failed, "skipped": {why: skipped.count(why) for why in sorted(set(skipped))}}
+            passed.append(case.get("name", ""))
+    reasons = {why: skipped.count(why) for why in sorted(set(skipped))}
+    return {"passed": len(passed), "names": passed, "failed": failed, "skipped": reasons}
 
 
 def _judged(found: dict[str, Any], limit: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -23,6 +24,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from bundle_groups import SITE, bringing  # noqa: E402
+
+if SITE.is_dir():  # what was brought along comes before what the machine has
+    sys.path.insert(0, str(SITE))
 
 from evidence import REHEARSAL, Circumstances, Need, Part, check, succeeded  # noqa: E402
 from rc_deploy import gpu, machine  # noqa: E402
@@ -39,7 +45,8 @@ SOURCES = (
 )
 BUDGET = 520  # seconds: what a lease of ten minutes leaves beside the copying
 REHEARSED_CAPABILITY = "9.0"
-HEADERS = "run `python plugins/headers.py` where there is a network, and bring build/third_party along"
+PATIENCE = 3  # times as long may a part take in a rehearsal, whose machine may be small and busy
+HEADERS = "`make gpu-bundle` brings its headers in headers.tar, `python plugins/headers.py` has them where a network is"
 
 
 def main() -> int:
@@ -57,9 +64,10 @@ def main() -> int:
     os.environ["PATH"] += f"{os.pathsep}/usr/local/cuda/bin"  # where the toolkit lies when nobody has put it in PATH
     chosen = [part for part in parts(arguments.rehearse)[1:] if arguments.only in part.name]
     results = REHEARSAL_RESULTS if arguments.rehearse else RESULTS
+    todo = (parts(arguments.rehearse)[0], *chosen)
     if arguments.rehearse:
         print(REHEARSAL)
-    todo = (parts(arguments.rehearse)[0], *chosen)
+        todo = tuple(replace(part, limit=PATIENCE * part.limit) for part in todo)
     record = check(todo, circumstances(arguments.rehearse), results, arguments.budget, arguments.again)
     print(f"\n{results / 'gpu_check.md'} says what was found, gpu_check.json beside it has everything.")
     return 0 if succeeded(record) else 1
@@ -69,11 +77,15 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
     """Return what there is to do, the build first, then what matters most."""
     kernels = (_product("librc_cuda.so", "the build says why"), _torch_gpu(rehearse))
     tested = tuple(map(_package, ("numpy", "scipy", "onnx", "onnx_ir", "typer", "rich", "pytest", "pytest_timeout")))
+    rehearsed = ("--rehearse",) if rehearse else ()
     native, ort = "tests/gpu/test_native_kernels.py", "tests/gpu/test_onnxruntime_cuda.py"
+    # A rehearsal's networks run on the CPU provider.
     ort_gpu = (_onnx_runtime_gpu(), _product("librc_ort.so", HEADERS), _torch_gpu(rehearse))
-    speed = ("benchmarks/native_gpu.py", "{folder}/measured.json", *(["--rehearse"] if rehearse else []), "--part")
+    few = (*rehearsed, "--batch", "1") if rehearse else ()
+    speed = ("benchmarks/native_gpu.py", "{folder}/measured.json", *few, "--part")
     networks = ("--networks", "resnet32,rescnet32", "--ways", "eager,graph,bf16+graph", "--device", "cuda")
-    training = ("--steps", "1", "--rounds", "1", "--networks", "rescnet8") if rehearse else networks
+    tiny = ("--steps", "1", "--rounds", "1", "--batch", "8", "--networks", "rescnet8")
+    training = tiny if rehearse else networks
     return (
         _build(),
         Part("kernels", "CUDA kernels against float64", _pytest(native, "not sanitizer"), 100, (*kernels, *tested)),
@@ -92,11 +104,20 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
         ),
         Part("bandwidth", "bytes a second, beside a copy", _python(*speed, "bandwidth"), 60, kernels),
         Part("tails", "residual tails beside eager and compiled PyTorch", _python(*speed, "tails"), 240, kernels),
+        Part(
+            "networks", "whole networks in PyTorch: eager, CUDA graphs, torch.compile, and what they launch",
+            _python("benchmarks/networks_gpu.py", "{folder}/measured.json", *rehearsed), 150,
+            (_torch_gpu(rehearse), *tested),
+        ),
+        Part(
+            "bench", "`rc-deploy bench` on CUDA", _pytest("tests/gpu/test_bench_cuda.py"), 90,
+            (_torch_gpu(rehearse), *tested),
+        ),
         Part("onnxruntime", "the operators in ONNX Runtime on CUDA", _pytest(ort), 90, (_file(ort), *ort_gpu, *tested)),
         Part(
             "onnxruntime-speed", "networks in ONNX Runtime on CUDA",
-            _python("benchmarks/onnxruntime_gpu.py", "{folder}/measured.json"), 90,
-            (_file("benchmarks/onnxruntime_gpu.py"), *ort_gpu),
+            _python("benchmarks/onnxruntime_gpu.py", "{folder}/measured.json", *rehearsed), 90,
+            (_package("onnxruntime"), *ort_gpu[rehearse:]),
         ),
         *(
             Part(
@@ -111,6 +132,10 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
                 _package("tensorrt", "pip install 'rc-deploy[tensorrt]'"), _product("librc_trt.so", HEADERS),
                 *kernels, *tested,
             ),
+        ),
+        Part(
+            "tensorrt-build", "what TensorRT builds", _pytest("tests/gpu/test_build_tensorrt.py"), 200,
+            (_package("tensorrt", "pip install 'rc-deploy[tensorrt]'"), _torch_gpu(rehearse), *tested),
         ),
         Part(
             "engines", "engines of TensorRT and TensorRT-RTX against their typed ONNX, with plugins and with bodies",
@@ -130,7 +155,7 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
 
 def circumstances(rehearse: bool) -> Circumstances:
     """Return what the parts run under."""
-    path = [*map(str, (ROOT, ROOT / "training", ROOT / "tests", ROOT / "benchmarks", _entry_points()))]
+    path = [*map(str, (ROOT, ROOT / "training", ROOT / "tests", ROOT / "benchmarks", SITE, _entry_points()))]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([*path, *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -203,8 +228,10 @@ def _tool(name: str, brought_by: str) -> Need:
 
 
 def _package(name: str, brought_by: str = "") -> Need:
-    usual = f"install it ({name.replace('_', '-')}), or bring its wheel along"
-    return lambda: "" if find_spec(name) else f"this Python has no {name}: {brought_by or usual}"
+    usual = brought_by or f"install it ({name.replace('_', '-')})"
+    along = bringing(name)
+    words = f"this Python has no {name}: {usual}{', or ' if along else ''}{along}"
+    return lambda: "" if find_spec(name) else words
 
 
 def _file(name: str) -> Need:
@@ -212,7 +239,12 @@ def _file(name: str) -> Need:
 
 
 def _product(name: str, brought_by: str) -> Need:
-    return lambda: "" if BUILT.is_file() and any(TREE.rglob(name)) else f"{name} was not built: {brought_by}"
+    def need() -> str:
+        if not BUILT.is_file():
+            return f"{name} was not built: the build did not come to its end"
+        return "" if any(TREE.rglob(name)) else f"{name} was not built: {brought_by}"
+
+    return need
 
 
 def _torch_gpu(rehearse: bool) -> Need:
@@ -230,14 +262,18 @@ def _onnx_runtime_gpu() -> Need:
 
     def need() -> str:
         providers = _said(sys.executable, "-c", script) or "none: it is not installed"
-        lacks = f"ONNX Runtime has no CUDA here (its providers: {providers}): pip install onnxruntime-gpu"
+        lacks = f"ONNX Runtime has no CUDA here (its providers: {providers}): pip install onnxruntime-gpu, or "
+        lacks += bringing("onnxruntime_gpu")
         return "" if "CUDAExecutionProvider" in providers else lacks
 
     return need
 
 
 def _engine_library() -> Need:
-    lacks = "this Python has neither tensorrt nor tensorrt_rtx: pip install 'rc-deploy[tensorrt]' or 'rc-deploy[rtx]'"
+    lacks = (
+        "this Python has neither tensorrt nor tensorrt_rtx: pip install 'rc-deploy[tensorrt]' or 'rc-deploy[rtx]', or "
+    )
+    lacks += "; ".join(map(bringing, ("tensorrt", "tensorrt_rtx")))
     return lambda: "" if find_spec("tensorrt") or find_spec("tensorrt_rtx") else lacks
 
 

@@ -28,7 +28,7 @@ from rc_deploy import gpu  # noqa: E402
 from rc_deploy.files import json_text, read_json, write_json  # noqa: E402
 from rc_training import runs as found_runs  # noqa: E402
 from rc_training.results import collect  # noqa: E402
-from rc_training.run import Run, Status  # noqa: E402
+from rc_training.run import RECORD, Run, Status  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -147,7 +147,8 @@ def _record(surroundings: Circumstances, pieces: Sequence[dict[str, Any]], folde
         "sources": surroundings.sources,
         "machine": dict(surroundings.machine),
         "pieces": list(pieces),
-        "results": collect(found_runs.find([folder])).to_json(),
+        # A run that failed before its first word, for want of data say, has left none.
+        "results": collect(found_runs.find([folder]) if any(folder.rglob(RECORD)) else []).to_json(),
     }
 
 

@@ -64,8 +64,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.rehearse and not torch.cuda.is_available():
         raise SystemExit("native_gpu.py: PyTorch finds no GPU here, and nothing was measured")
-    device: Device = StandIn() if arguments.rehearse else Gpu()
-    record: dict[str, Any] = {"rehearsal": arguments.rehearse, "machine": _machine(device)}
+    device: Device = StandIn() if arguments.rehearse else Gpu(Kernels(built_with_cuda("librc_cuda.so")))
+    record: dict[str, Any] = {"rehearsal": arguments.rehearse, "machine": machine_of(device)}
     figures = {"bandwidth": _bandwidths(device), "tails": _all_tails(device, arguments.batch)}
     for part in [arguments.part] if arguments.part else figures:
         record[part] = {}
@@ -109,9 +109,9 @@ class Gpu:
     tails = LARGE_TAILS
     rounds, warm_up, repeats = 30, 5, 20
 
-    def __init__(self) -> None:
+    def __init__(self, kernels: Kernels | None) -> None:
         self.title = torch.cuda.get_device_name()
-        self.kernels = Kernels(built_with_cuda("librc_cuda.so"))
+        self.kernels: Any = kernels
 
     def seconds(self, work: Work) -> float:
         """Return the time between two events around the work."""
@@ -132,7 +132,7 @@ class Gpu:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            _repeated(self, work)()
+            repeated(self, work)()
         return graph.replay
 
     def launches(self, work: Work) -> int:
@@ -174,7 +174,7 @@ class StandIn:
     def replayed(self, work: Work) -> Work:
         """Return the work itself, having done it once."""
         work()
-        return _repeated(self, work)
+        return repeated(self, work)
 
     def launches(self, work: Work) -> int:
         """Return none: there is no device."""
@@ -205,7 +205,8 @@ class _PyTorchKernels:
         y.copy_(_eager_tail(a, shortcut, *weights))
 
 
-def _machine(device: Device) -> dict[str, str]:
+def machine_of(device: Device) -> dict[str, str]:
+    """Return what the figures were measured on and with."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem", "--format=csv,noheader"]
     found = subprocess.run(query, capture_output=True, text=True).stdout if shutil.which("nvidia-smi") else ""
     return {
@@ -248,7 +249,7 @@ def _bandwidth(device: Device, dtype: torch.dtype) -> dict[str, dict[str, float]
         tail, size = _large_tail(device, shape, dtype)
         launches[name] = device.launches(tail)
         works[name] = ((3 if launches[name] <= 1 else 4) * size, tail)
-    times = _in_turns(device, {name: device.replayed(work) for name, (_, work) in works.items()})
+    times = in_turns(device, {name: device.replayed(work) for name, (_, work) in works.items()})
     speeds = {name: works[name][0] / np.array(times[name]) for name in works}
     return {
         name: {
@@ -300,8 +301,8 @@ def _tails(device: Device, dtype: str, batch: int) -> dict[str, Any]:
     if (dtype, batch) == AUTOTUNED:
         works["autotuned"] = by(device.compiled(_plain_tail, "max-autotune-no-cudagraphs"))
     with torch.no_grad():
-        in_graphs = _in_turns(device, {name: device.replayed(work) for name, work in works.items()})
-        one_by_one = _in_turns(device, {name: _repeated(device, works[name]) for name in ("fused", "eager")})
+        in_graphs = in_turns(device, {name: device.replayed(work) for name, work in works.items()})
+        one_by_one = in_turns(device, {name: repeated(device, works[name]) for name in ("fused", "eager")})
         counts = {name: device.launches(work) for name, work in works.items()}
     return {
         "in_cuda_graphs": _beside_fused(in_graphs),
@@ -343,11 +344,12 @@ def _weights(channels: int, hidden: int, dtype: torch.dtype, device: Device) -> 
     return [(0.1 * torch.randn(shape, device=device.name)).to(dtype) for shape in shapes]
 
 
-def _repeated(device: Device, work: Work) -> Work:
+def repeated(device: Device, work: Work) -> Work:
+    """Return a work that is `work` as often as the device has it done in a round."""
     return lambda: [work() for _ in range(device.repeats)]
 
 
-def _in_turns(device: Device, works: dict[str, Work]) -> dict[str, list[float]]:
+def in_turns(device: Device, works: dict[str, Work]) -> dict[str, list[float]]:
     """Seconds of each work, which is done `repeats` times, all of them in every round."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(device.warm_up + device.rounds):

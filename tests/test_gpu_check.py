@@ -21,6 +21,7 @@ import torch
 import evidence
 import gpu_check
 import native_gpu
+from claimed import unfound_figures
 from evidence import Circumstances, Part, check, succeeded, summary
 from rc_deploy.gpu import Driver
 from rc_deploy.tolerances import RC_ARITHMETIC, operator_bound
@@ -55,7 +56,7 @@ def test_record_says_what_was_found_where_and_with_what(tmp_path: Path) -> None:
     found = record["parts"]["kernels"]
     assert found["status"] == "passed"
     assert found["words"] == "2 tests passed; 1 skipped: no such GPU"
-    assert found["tests"] == {"passed": 2, "failed": [], "skipped": {"no such GPU": 1}}
+    assert found["tests"] == {"passed": 2, "names": ["a", "b"], "failed": [], "skipped": {"no such GPU": 1}}
     assert found["measured"] == {"tb_per_s": 4}
     assert (found["machine"], found["sources"], found["commit"]) == (MACHINE, "5" * 64, "abc")
     assert found["command"].startswith("sh -c ")
@@ -204,6 +205,7 @@ def test_every_part_says_what_it_misses(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
     monkeypatch.setattr(gpu_check, "TREE", tmp_path)
     monkeypatch.setattr(gpu_check, "BUILT", tmp_path / "built")
+    (tmp_path / "built").touch()
     parts = gpu_check.parts(rehearse=False)
     assert len({part.name for part in parts}) == len(parts)
     assert gpu_check.BUDGET < 540
@@ -211,15 +213,16 @@ def test_every_part_says_what_it_misses(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert all(words.values()), words
     for name, word in [
         ("build", "no nvcc: install the CUDA toolkit"),
-        ("kernels", "no onnx_ir: install it (onnx-ir), or bring its wheel along"),
+        ("kernels", "no onnx_ir: install it (onnx-ir), or `make gpu-bundle` brings it in toolkit.tar"),
         ("kernels", "no PyTorch: pip install torch"),
         ("memcheck", "no compute-sanitizer: install the CUDA toolkit"),
-        ("tensorrt", "no tensorrt: pip install 'rc-deploy[tensorrt]'"),
-        ("tensorrt", "librc_trt.so was not built: run `python plugins/headers.py`"),
-        ("onnxruntime", "pip install onnxruntime-gpu"),
-        ("engines", "no pycuda: pip install pycuda"),
+        ("tensorrt", "no tensorrt: pip install 'rc-deploy[tensorrt]', or `make gpu-bundle WITH=tensorrt` brings it"),
+        ("tensorrt", "librc_trt.so was not built: `make gpu-bundle` brings its headers in headers.tar"),
+        ("onnxruntime", "pip install onnxruntime-gpu, or `make gpu-bundle` brings it in onnxruntime-gpu.tar"),
+        ("engines", "no pycuda: pip install pycuda, which wants the CUDA toolkit, or `make gpu-bundle` brings it"),
         ("engines", "neither tensorrt nor tensorrt_rtx"),
-        ("host-tests", "GoogleTest was not there"),
+        ("engines", "`make gpu-bundle WITH=tensorrt-rtx` brings it in tensorrt-rtx.tar"),
+        ("host-tests", "GoogleTest was not there: `make gpu-bundle` brings its headers in headers.tar"),
     ]:
         assert word in words[name]
 
@@ -230,9 +233,11 @@ def test_build_that_is_not_complete_counts_for_nothing(monkeypatch: pytest.Monke
     monkeypatch.setattr(gpu_check, "BUILT", tmp_path / "built")
     need = gpu_check._product("librc_cuda.so", "why")
     (tmp_path / "librc_cuda.so").touch()
-    assert need() == "librc_cuda.so was not built: why"
+    assert need() == "librc_cuda.so was not built: the build did not come to its end"
     (tmp_path / "built").touch()
     assert need() == ""
+    (tmp_path / "librc_cuda.so").unlink()
+    assert need() == "librc_cuda.so was not built: why"
     assert "rm -f" in gpu_check.parts(rehearse=False)[0].command[-1]
 
 
@@ -261,15 +266,35 @@ def test_networks_are_found_where_rc_deploy_is_not_installed(monkeypatch: pytest
     assert "rescnet32" in networks.load()
 
 
-def test_benchmark_rehearses_every_figure(tmp_path: Path) -> None:
-    output = tmp_path / "measured.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "native_gpu.py"), str(output), "--rehearse", "--batch", "1"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+def rehearsed(script: str, output: Path, *options: str) -> dict[str, Any]:
+    """What a benchmark writes in a rehearsal, which says that it is one."""
+    command = [sys.executable, str(ROOT / "benchmarks" / script), str(output), "--rehearse", *options]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "training"), str(ROOT / "tests")]),
+    }
     found = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert found.returncode == 0, found.stderr[-4000:]
-    record = json.loads(output.read_text())
+    record: dict[str, Any] = json.loads(output.read_text())
     assert record["rehearsal"] is True
     assert record["machine"]["gpu"] == "none: a rehearsal on a CPU"
+    return record
+
+
+def test_networks_rehearse_every_figure(tmp_path: Path) -> None:
+    record = rehearsed("networks_gpu.py", tmp_path / "measured.json")
+    (found,) = record["networks"].values()
+    assert set(found["milliseconds"]) == {
+        f"{way}{graph}" for way in ("eager", "compiled") for graph in ("", " in a CUDA graph")
+    }
+    assert unfound_figures("networks", record) == []
+    assert unfound_figures("networks", record | {"networks": {}}) != []
+
+
+def test_benchmark_rehearses_every_figure(tmp_path: Path) -> None:
+    record = rehearsed("native_gpu.py", tmp_path / "measured.json", "--batch", "1")
+    for name in ("bandwidth", "tails"):
+        assert unfound_figures(name, record) == []
     assert set(record["bandwidth"]) == {"float32", "float16", "bfloat16"}
     assert len(record["bandwidth"]["float16"]) == 9
     assert set(native_gpu.LARGE_TAILS) < set(record["bandwidth"]["float16"])

@@ -92,6 +92,19 @@ def test_a_rehearsal_in_two_pieces(
     assert str(tmp_path) not in output.read_text()
 
 
+def test_a_rehearsal_goes_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends_at_once(*_: object) -> str:
+        return FINISHED
+
+    monkeypatch.setattr(gpu_train, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(gpu_train, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(gpu_train, "trained", ends_at_once)
+    assert main(["--rehearse"]) == 0
+    (written,) = tmp_path.rglob("*.json")
+    assert written == tmp_path / "build" / "gpu-train-rehearsal" / "gpu_train.json"
+    assert json.loads(written.read_text())["rehearsal"] is True
+
+
 def test_without_a_gpu_nothing_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@
 namespace rc {
 
 template <typename T, bool kResidual, typename Source>
-__global__ void __launch_bounds__(kCalibrationThreads)
+__global__ void __launch_bounds__(kCalibrationThreads, kResidual ? kResidentBlocks<T> : 0)
     calibration_kernel(CalibrationTensors<T> tensors, Source source) {
   __shared__ Coefficient table[kTablePlanes];
   calibrate_block<T, kResidual>(DeviceContext{}, tensors, source, table);

@@ -8,6 +8,13 @@
 
 namespace rc {
 
+// Blocks of 256 threads that a processor is to hold at least, for __launch_bounds__. Of 16-bit types four, which leave
+// each thread 64 registers: left to itself nvcc 13.0 spills a few to make room for a fifth (8.0 to 8.9: the
+// means; 12.0: GCLU and CalibratedResidual). 0 leaves it to the compiler, which spills nothing of float32
+// (docs/kernels.md).
+template <typename T>
+constexpr int kResidentBlocks = sizeof(T) == 2 ? 4 : 0;
+
 struct DeviceContext {
   __device__ __forceinline__ std::int64_t block() const { return blockIdx.x; }
   __device__ __forceinline__ int thread() const { return static_cast<int>(threadIdx.x); }

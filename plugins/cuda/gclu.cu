@@ -9,7 +9,7 @@ namespace rc {
 namespace {
 
 template <typename T, rc_approximation kForm>
-__global__ void __launch_bounds__(kGcluThreads) gclu_kernel(const T* x, T* y, Vectors vectors) {
+__global__ void __launch_bounds__(kGcluThreads, kResidentBlocks<T>) gclu_kernel(const T* x, T* y, Vectors vectors) {
   gclu_thread<T, kForm>(DeviceContext{}, x, y, vectors);
 }
 

@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kMostThreads) tail_kernel(TailTensors<T> tenso
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kMeanThreads)
+__global__ void __launch_bounds__(kMeanThreads, kResidentBlocks<T>)
     mean_kernel(const T* a, Vectors vectors, std::int64_t positions, std::int64_t planes, float* means) {
   __shared__ float partials[kMeanThreads / 32];
   mean_block(DeviceContext{}, a, vectors, positions, planes, partials, means);

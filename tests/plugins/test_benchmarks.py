@@ -11,6 +11,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
+from claimed import unfound_figures
 from native_build import ROOT
 
 
@@ -35,6 +36,7 @@ def test_rehearsal_in_onnx_runtime(ort_library: Path, tmp_path: Path) -> None:
             assert logits == pytest.approx([logits[0]] * 3, rel=1e-5 if "float32" in key else 1e-2)
         bodies, library, fused = (sum(variant["nodes"].values()) for variant in calibrated)
         assert bodies > library > fused
+    assert unfound_figures("onnxruntime-speed", record) == []
 
 
 def test_without_a_cuda_provider_nothing_is_measured(ort_library: Path, tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sysconfig
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
+import kernel_resources
 from native_build import ROOT, built_with_cuda, call, tree
 
 # Compute capabilities of the devices that plugins/cuda/README.md promises to serve, times ten.
@@ -28,12 +26,11 @@ def unserved(codes: set[Code]) -> list[int]:
 
 
 def cuobjdump() -> str:
-    """The CUDA toolkit's cuobjdump, else the one that pip installed."""
-    installed = next(Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin/cuobjdump"), None)
-    found = shutil.which("cuobjdump") or installed
+    """The tool that reads CUDA code, or a reason to skip."""
+    found = kernel_resources.cuobjdump()
     if found is None:
         pytest.skip("there is no cuobjdump: pip install nvidia-cuda-cuobjdump")
-    return str(found)
+    return found
 
 
 def compiled_for_all() -> None:
