@@ -179,6 +179,8 @@ def test_partial_int8_is_refused(layers_found: dict[str, int], weights: dict[str
     readback.require_precision(
         readback.Readback({"INT8": 9, "FLOAT": 10}, {}, {}, {"int8": 90, "float": 10}), Precision.INT8, plan
     )
+    own = readback.Readback({"INT8": 9, "FLOAT": 10}, {}, {}, {"int8": 90, "float": 400})  # scales of a tiny network
+    readback.require_precision(own, Precision.INT8, plan)
     with pytest.raises(BuildError, match="9 layers should be int8 and 10 float32"):
         readback.require_precision(readback.Readback(layers_found, {}, {}, weights), Precision.INT8, plan)
 

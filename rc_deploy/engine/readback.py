@@ -37,7 +37,7 @@ _ENGINE_TYPE = {
     Precision.INT8: "int8",
     Precision.FP8: "fp8_e4m3",
 }
-# A compiled engine keeps constants of its own in float32 (scales, literals); real weights outweigh them.
+# Of the weights that should be narrow, so much must be found: what a library folds into another constant goes missing.
 LEAST_WEIGHT_SHARE = 0.9
 # A record ends before the next begins: else a file of beginnings alone would be searched in quadratic time.
 _TENSOR = re.compile(rb"tensor=\{ ((?:(?!tensor=\{)[^\n]){0,4000}?) type=(\w{1,40}) \}")
@@ -105,15 +105,16 @@ def require_precision(found: Readback, asked: Precision, plan: Plan) -> None:
     """Raise BuildError unless the build holds what was asked for.
 
     As many convolutions and matrix products as were planned must have the type asked for, no more than were planned may
-    be float32, and none may be of another type. Of the weights' bytes, where the engine's program text can be read,
-    `LEAST_WEIGHT_SHARE` of what was planned must have the type asked for.
+    be float32, and none may be of another type. Of the bytes of weights that were planned to have the type asked for,
+    `LEAST_WEIGHT_SHARE` must be there, where the engine's program text can be read: float32 constants of the library's
+    own, scales and literals, which outweigh the weights of a very small network, say nothing.
     """
     layers = dict(found.compute_layers)
     narrow = layers.pop(_LAYER_TYPE[asked], 0)
     wide = layers.pop(_LAYER_TYPE[Precision.FP32], 0)
-    total = sum(found.engine_weight_bytes.values())
-    share = found.engine_weight_bytes.get(_ENGINE_TYPE[asked], 0) / total if total else 1.0
-    if not narrow or narrow < plan.narrow or wide > plan.wide or layers or share < LEAST_WEIGHT_SHARE * plan.share:
+    held = found.engine_weight_bytes.get(_ENGINE_TYPE[asked], 0)
+    short = bool(found.engine_weight_bytes) and held < LEAST_WEIGHT_SHARE * plan.narrow_bytes
+    if not narrow or narrow < plan.narrow or wide > plan.wide or layers or short:
         raise BuildError(
             f"The engine is not {asked}: {found.verdict()}; {plan.narrow} layers should be {asked} and "
             f"{plan.wide} float32. Nothing was written.",

@@ -34,11 +34,6 @@ class Plan:
     narrow_bytes: int
     wide_bytes: int
 
-    @property
-    def share(self) -> float:
-        """Share of the weights' bytes that are in the precision asked for, 0 to 1."""
-        return self.narrow_bytes / max(self.narrow_bytes + self.wide_bytes, 1)
-
 
 def planned(model: ModelProto, precision: Precision, kept: Collection[str]) -> Plan:
     """Return what becomes of a float32 model.
