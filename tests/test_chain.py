@@ -118,16 +118,19 @@ def test_the_document_is_read_by_the_report(chain: Chain, tmp_path: Path) -> Non
     assert found.chains[0].passed
 
 
-def test_the_tables_fit_100_columns(chain: Chain, monkeypatch: pytest.MonkeyPatch, capsys: object) -> None:
-    console = Console(markup=False, highlight=False, width=100, record=True)
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_tables_fit(width: int, chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(markup=False, highlight=False, width=width, record=True)
     monkeypatch.setattr("rc_deploy.cli.parity.console", lambda: console)
     parity.validated(chain, chain.to_json(), None)
     lines = console.export_text().splitlines()
-    assert max(len(line) for line in lines) <= 100
+    assert max(len(line) for line in lines) <= width
     text = "\n".join(lines)
     for words in ("float64, 40 images", "both", "step", "sum", "of tol.", "McNemar p"):
         assert words in text
     assert "…" not in text.replace("SHA-256", "")
+    assert ("p99.9" in text) == (width == 100)
+    assert "1 small.pt fp32" in text
 
 
 def test_drawn_images_are_the_seeds(small_checkpoint: Path, small_onnx: Path) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # Of inputs made to break things, so many that did are named; --json has them all.
 MOST_NAMED = 5
+# Below so many letters a line, columns are left out rather than names of links broken into syllables.
+WIDE = 100
+_FOR_WIDE_ONES = {"p50", "p99.9", "top-5"}
 
 
 def validated(chain: Chain, document: dict[str, Any], json_to: str | None) -> None:
@@ -27,8 +30,9 @@ def validated(chain: Chain, document: dict[str, Any], json_to: str | None) -> No
         return
     out = console()
     out.print(_criteria(chain))
-    out.print(_errors(chain.matrix))
-    out.print(_decisions(chain.matrix))
+    left_out = set() if out.width >= WIDE else _FOR_WIDE_ONES
+    out.print(_errors(chain.matrix, left_out))
+    out.print(_decisions(chain.matrix, left_out))
     facts_table("PASS" if chain.passed else "FAIL", dict(_facts(chain)))
     for validation in chain.validations:
         for note in _notes(validation):
@@ -51,33 +55,35 @@ def _criteria(chain: Chain) -> Table:
     return table
 
 
-def _errors(rows: tuple[Row, ...]) -> Table:
+def _errors(rows: tuple[Row, ...], left_out: set[str]) -> Table:
     title = "Errors of the logits: the step from the link before, and the sum from the reference"
     table = _table(title)
     table.add_column("link", overflow="fold")
     table.add_column("")
-    for name in ("max", "mean", "p50", "p99", "p99.9", "of tol.", "cosine"):
+    names = [name for name in ("max", "mean", "p50", "p99", "p99.9", "of tol.", "cosine") if name not in left_out]
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for index, row in enumerate(rows):
         for line, (what, measured) in enumerate(row.comparisons):
-            values = _error_values(measured) if measured else [""] * 7
-            table.add_row(_named(row, index) if not line else "", what, *values)
+            values = _error_values(measured) if measured else {}
+            table.add_row(_named(row, index) if not line else "", what, *(values.get(name, "") for name in names))
     return table
 
 
-def _decisions(rows: tuple[Row, ...]) -> Table:
+def _decisions(rows: tuple[Row, ...], left_out: set[str]) -> Table:
     images = max(row.images for row in rows)
     table = _table(f"Decisions on {images:,} images")
     table.add_column("link", overflow="fold")
     table.add_column("accuracy (95%)", justify="right", no_wrap=True)
     table.add_column("")
-    for name in ("top-1", "top-5", "flips", "lost/won", "McNemar p"):
+    names = [name for name in ("top-1", "top-5", "flips", "lost/won", "McNemar p") if name not in left_out]
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for index, row in enumerate(rows):
         for line, (what, measured) in enumerate(row.comparisons):
             head = (_named(row, index), _accuracy(row)) if not line else ("", "")
-            values = _decision_values(measured) if measured else [""] * 5
-            table.add_row(head[0], head[1], what, *values)
+            values = _decision_values(measured) if measured else {}
+            table.add_row(head[0], head[1], what, *(values.get(name, "") for name in names))
     return table
 
 
@@ -91,11 +97,13 @@ def _named(row: Row, index: int) -> str:
     return f"{index} {row.title} {row.precision}{count}"
 
 
-def _error_values(measured: Measured) -> list[str]:
+def _error_values(measured: Measured) -> dict[str, str]:
+    """Return what stands in each column."""
     found = measured.comparison
     half, _, most, _ = found.error_quantiles
-    errors = (found.max_error, found.mean_error, half, most, found.error_p999)
-    return [*(f"{error:.1e}" for error in errors), _used(measured.used), _cosine(found.cosine)]
+    errors = {"max": found.max_error, "mean": found.mean_error, "p50": half, "p99": most, "p99.9": found.error_p999}
+    texts = {name: f"{error:.1e}" for name, error in errors.items()}
+    return {**texts, "of tol.": _used(measured.used), "cosine": _cosine(found.cosine)}
 
 
 def _used(used: float) -> str:
@@ -107,11 +115,13 @@ def _cosine(cosine: float) -> str:
     return f"{cosine:.4f}" if cosine < 0.9999 else f"1-{max(0.0, 1 - cosine):.0e}"
 
 
-def _decision_values(measured: Measured) -> list[str]:
+def _decision_values(measured: Measured) -> dict[str, str]:
+    """Return what stands in each column."""
     found = measured.comparison
     changed = "" if found.lost is None else f"{found.lost:,}/{found.won:,}"
     p = "" if found.mcnemar is None else f"{found.mcnemar:.2g}"
-    return [_percent(found.agreement), _percent(found.top5_agreement), f"{len(found.flips):,}", changed, p]
+    shares = {"top-1": _percent(found.agreement), "top-5": _percent(found.top5_agreement)}
+    return {**shares, "flips": f"{len(found.flips):,}", "lost/won": changed, "McNemar p": p}
 
 
 def _percent(value: float | None) -> str:
