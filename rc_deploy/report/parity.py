@@ -46,17 +46,16 @@ def parity(documents: Documents) -> dict[str, Any]:
 
 
 def _chain(chain: Chain, identifier: str) -> dict[str, Any]:
+    images = max((row.images for row in chain.matrix), default=0)
     links = [
         {
             "name": f"{index} {row.title}",
-            "precision": row.precision,
+            "about": row.precision if row.images == images else f"{row.precision}, {count(row.images, 'image')}",
             "accuracy": _accuracy(row),
-            "images": row.images,
             "comparisons": [(name, measured, _changed(measured)) for name, measured in row.comparisons],
         }
         for index, row in enumerate(chain.matrix)
     ]
-    images = max((row.images for row in chain.matrix), default=0)
     return {
         "chart": error_chart(_error_rows(chain), f"{identifier}-errors"),
         "links": links,
