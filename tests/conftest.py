@@ -60,6 +60,7 @@ def plant_in_bodies(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResCNet-8 with GCLU, so that both of the paper's ideas are in it, with weights as if trained."""
     arguments = {"num_classes": 10, "activation": "gclu"}
+    torch.manual_seed(0)  # PyTorch begins with another seed in each process
     network = randomised(models.create("rescnet8", arguments), SPEC.shape)
     path = tmp_path_factory.mktemp("small") / "small.pt"
     checkpoint.save(Checkpoint("rescnet8", arguments, SPEC, network.state_dict()), path)

@@ -146,7 +146,7 @@ def test_a_build_does_not_wait_for_imports_that_it_has_no_use_for(
     ran = cli("build", small_onnx, "--fp16", "-o", tmp_path / "m.engine", PYTHONPROFILEIMPORTTIME="1")
     assert ran.returncode == 0, ran.stderr
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in ran.stderr.splitlines()}
-    assert {"onnx", "tensorrt_rtx"} <= imported
+    assert "onnx" in imported  # the library itself is imported by the process that builds
     assert not imported & {"onnx_ir", "sympy", "onnxruntime", "torch", "scipy"}
 
 

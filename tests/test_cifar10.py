@@ -15,10 +15,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def artefacts(cli: Run, cifar10_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ResCNet-8 trained for a few epochs, exported and built as float16."""
+    """A ResCNet-8 trained for two epochs, exported and built as float16."""
     folder = tmp_path_factory.mktemp("cifar10")
     for arguments in (
-        ("train", "cifar10-rescnet8", "--data", cifar10_folder, "--run", folder),
+        ("train", "cifar10-rescnet8", "--data", cifar10_folder, "--run", folder, "--set", "epochs=2"),
         ("export", folder / "checkpoint.pt", folder / "model.onnx"),
         ("build", folder / "model.onnx", "--fp16", "--backend", "tensorrt-rtx"),
     ):
@@ -52,5 +52,5 @@ def test_all_test_images_agree(
     assert comparison["agreement"] >= least_agreement
     assert document["passed"]
     # Far above chance (10%): what is compared is a trained network.
-    assert comparison["reference_accuracy"] > 50
+    assert comparison["reference_accuracy"] > 40
     assert comparison["artefact_accuracy"] == pytest.approx(comparison["reference_accuracy"], abs=0.2)

@@ -20,7 +20,7 @@ from rc_deploy.engine.library import version
 from rc_deploy.engine.messages import translate
 from rc_deploy.engine.refusal import Failure, ParserError
 from rc_deploy.engine.settings import Compiled, OnPhase, OnProgress, Progress
-from rc_deploy.errors import BuildError, RcDeployError, UnsupportedError
+from rc_deploy.errors import BuildError, OutputError, RcDeployError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,19 +63,25 @@ def compile_graph(
         cache: the library's measurements of earlier builds, empty for none yet; None to keep none.
 
     Raises:
+        OutputError: what the processes share could not be written.
         BuildError, UnsupportedError: the library refuses the graph, see `messages`, or ended its process.
         KeyboardInterrupt: Ctrl-C; the process is ended, whatever it was doing.
     """
     with ExitStack() as stack:
         files = _Files(*(stack.enter_context(_in_memory(name)) for name in ("request", "answer", "log", "output")))
         request = {"library": library.name, "settings": settings.to_json(), "cache": cache is not None}
-        send(files.request, request, graph, cache or b"")
+        try:
+            send(files.request, request, graph, cache or b"")
+        except OSError as error:
+            raise _unwritten(error.strerror) from None
         files.request.seek(0)
         with _worker(files) as (process, channel):
             heard = _listen(channel, on_phase, on_progress)
             status = process.wait()
         if "compiled" in heard.answer:
             return _compiled(heard, files.answer)
+        if "unwritten" in heard.answer:
+            raise _unwritten(heard.answer["unwritten"])
         words = lasting_log.read(files.log) + logs.read(files.output)
         kept = logs.keep(log, f"{library.title} {version(library)}", words)
         if "unsupported" in heard.answer:
@@ -154,6 +160,13 @@ def _listen(channel: BinaryIO, on_phase: OnPhase, on_progress: OnProgress) -> _H
         else:
             heard.answer = document
     return heard
+
+
+def _unwritten(why: str) -> OutputError:
+    return OutputError(
+        f"The files in memory that a build goes through could not be written: {why}. Nothing else was written.",
+        "Close other programs; where a limit on the size of files is set, lift it (ulimit -f unlimited).",
+    )
 
 
 def _compiled(heard: _Heard, answer: BinaryIO) -> Compiled:

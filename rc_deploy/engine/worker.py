@@ -84,8 +84,12 @@ def _answer(
     else:
         facts = {**asdict(made), "engine": None, "timing_cache": None}
         blobs = [made.engine, made.timing_cache]
-        answer.writelines(blobs)
-        answer.flush()
+        try:
+            answer.writelines(blobs)
+            answer.flush()
+        except OSError as error:
+            send(channel, {"unwritten": error.strerror})
+            return
         send(channel, {"compiled": facts, "sizes": [len(blob) for blob in blobs]})
 
 

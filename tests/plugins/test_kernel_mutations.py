@@ -16,7 +16,7 @@ TESTS = PLUGINS / "tests" / "cuda"
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile mutants")
 
 
-def passes(folder: Path, test: str, chosen: str, flags: tuple[str, ...] = ()) -> bool:
+def passes(folder: Path, test: str, chosen: str, flags: tuple[str, ...] = (), patience: float = 60) -> bool:
     """Compile one of the host tests against the kernels in `folder` and run what `chosen` selects of it."""
     program = folder / test
     command = ["g++", "-std=c++20", "-O0", *flags, f"-I{folder}", f"-I{TESTS}", f"-I{PLUGINS / 'include'}"]
@@ -25,7 +25,7 @@ def passes(folder: Path, test: str, chosen: str, flags: tuple[str, ...] = ()) ->
     # A wait for a thread that never comes is a failure too.
     run = [str(program), f"--gtest_filter={chosen}", "--gtest_fail_fast"]
     try:
-        found = subprocess.run(run, capture_output=True, text=True, timeout=60)
+        found = subprocess.run(run, capture_output=True, text=True, timeout=patience)
     except subprocess.TimeoutExpired:
         return False
     assert "Running 0 tests" not in found.stdout
@@ -45,7 +45,7 @@ def copied(folder: Path, header: str = "", right: str = "", wrong: str = "") -> 
 
 @pytest.mark.parametrize("test", ["gclu_test", "calibration_test", "tail_test"])
 def test_kernels_as_they_are_pass(test: str, tmp_path: Path) -> None:
-    assert passes(copied(tmp_path), test, "*/1.*")
+    assert passes(copied(tmp_path), test, "*/1.*", patience=400)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_wrong_kernel_is_caught(header: str, right: str, wrong: str, test: str, 
 def test_indices_stay_inside_memory(tmp_path: Path) -> None:
     """ASan and UBSan, for the one test that has every way to read and write a tensor, at odd shapes and addresses."""
     flags = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    assert passes(copied(tmp_path), "tail_test", "*", flags)
+    assert passes(copied(tmp_path), "tail_test", "*", flags, patience=400)
     # Shared memory is asked for that ends before the last of the shortcut, which nothing lies behind.
     folder = copied(tmp_path, "tail_plan.h", "layout.bytes = end;", "layout.bytes = end - 2 * kVectorBytes;")
     assert not passes(folder, "tail_test", "*/1.AnyAlignment", flags)
@@ -98,7 +98,7 @@ def test_indices_stay_inside_memory(tmp_path: Path) -> None:
 
 def test_missing_barrier_is_a_data_race(tmp_path: Path) -> None:
     flags = ("-O1", "-g", "-fsanitize=thread")
-    assert passes(copied(tmp_path), "tail_test", "*/1.OneBlock*:*/1.ACluster*", flags)
+    assert passes(copied(tmp_path), "tail_test", "*/1.OneBlock*:*/1.ACluster*", flags, patience=400)
     barrier = "groups, partials);\n  context.barrier();"
     folder = copied(tmp_path, "tail.h", barrier, barrier.partition("\n")[0])
     assert not passes(folder, "tail_test", "*/1.OneBlock*", flags)
