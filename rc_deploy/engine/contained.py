@@ -73,7 +73,7 @@ def compile_graph(
         try:
             send(files.request, request, graph, cache or b"")
         except OSError as error:
-            raise _unwritten(error.strerror) from None
+            raise _unwritten(str(error.strerror)) from None
         files.request.seek(0)
         with _worker(files) as (process, channel):
             heard = _listen(channel, on_phase, on_progress)
