@@ -35,9 +35,10 @@ demo: $(VENV)/installed  ## Real digits through train, export, build --fp16, val
 	$(BIN)/rc-deploy bench $(DEMO)/checkpoint.pt $(DEMO)/model.onnx --json $(DEMO)/bench.json
 	$(BIN)/rc-deploy report $(DEMO) --output $(DEMO)/report.html
 
-# A process of pytest for each core; a file's tests stay in one, in the order of the files.
+# A process of pytest for each core; a file's tests stay in one, in the order of the files. Threads of one process do not
+# spin while they wait, for the other processes want the cores.
 test: $(VENV)/installed  ## Every test that this machine can run.
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 native: $(VENV)/installed  ## Build plugins/ and their tests into build/plugins; RC_DEPLOY_LIBRARIES=build/plugins/lib uses them.
 	$(BIN)/python plugins/headers.py
