@@ -1,7 +1,8 @@
 """Make the README's pictures from what `make demo` left: python docs/images/record.py [CHROMIUM].
 
 terminal.svg is what the last commands of the demo print; report.png, made if a Chromium is named, is the head of its
-report.
+report. parity.png is not made here: it is the section on parity of the report that the README's commands for CIFAR-10
+write, cut out of a screenshot in the same Chromium.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from rc_deploy.tolerances import FALSE_ALARM
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from markupsafe import Markup
+
     from rc_deploy.bisection import Bisection
     from rc_deploy.flips import Flip
     from rc_deploy.matrix import Measured, Row
@@ -30,22 +32,23 @@ MOST_FLIPS = 20
 
 def parity(documents: Documents) -> dict[str, Any]:
     """Return what the section on parity shows."""
+    rows = [_error_rows(chain) for chain in documents.chains]
     return {
-        "chains": [_chain(chain, f"parity-{index}") for index, chain in enumerate(documents.chains)],
+        "chains": [
+            _chain(chain, error_chart(drawn, f"parity-{index}-errors"))
+            for index, (chain, drawn) in enumerate(zip(documents.chains, rows, strict=True))
+        ],
         "validations": [{"record": item, "facts": _compared(item)} for item in documents.validations],
         # Values that a logarithmic axis has no place for.
         "edges": any(
-            value == 0 or not math.isfinite(value)
-            for chain in documents.chains
-            for row in _error_rows(chain)
-            for value in row.quantiles
+            value == 0 or not math.isfinite(value) for drawn in rows for row in drawn for value in row.quantiles
         ),
-        "steps": any(row.step for chain in documents.chains for row in _error_rows(chain)),
+        "steps": any(row.step for drawn in rows for row in drawn),
         "false_alarm": FALSE_ALARM,
     }
 
 
-def _chain(chain: Chain, identifier: str) -> dict[str, Any]:
+def _chain(chain: Chain, chart: Markup) -> dict[str, Any]:
     images = max((row.images for row in chain.matrix), default=0)
     links = [
         {
@@ -57,7 +60,7 @@ def _chain(chain: Chain, identifier: str) -> dict[str, Any]:
         for index, row in enumerate(chain.matrix)
     ]
     return {
-        "chart": error_chart(_error_rows(chain), f"{identifier}-errors"),
+        "chart": chart,
         "links": links,
         "fewer": any(row.images < images for row in chain.matrix),
         "images": images,
