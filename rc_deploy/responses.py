@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-# As many as layers are compared on: a layer of a CIFAR network gives them 10^5 responses.
-IMAGES = 16
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 Quantiles = tuple[float, float, float, float, float]
 

@@ -14,7 +14,6 @@ from rc_deploy.files import require_writable
 from rc_deploy.flips import flips
 from rc_deploy.matrix import matrix
 from rc_deploy.parity import CONDITION_IMAGES, ReferenceRun, Run, run_chain
-from rc_deploy.responses import IMAGES as RESPONSE_IMAGES
 from rc_deploy.responses import responses
 from rc_deploy.specs import Precision
 from rc_deploy.verdict import Chain, Criterion, Selection, Validation
@@ -22,6 +21,9 @@ from rc_deploy.verdict import Chain, Criterion, Selection, Validation
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from rc_deploy.data import ImageSet
     from rc_deploy.loading import Loaded
@@ -109,12 +111,12 @@ def validate_chain(
     validations = tuple(
         _judged(measured, [run for run in runs if run.program.loaded is loaded], images, options) for loaded in found
     )
+    sample = data.normalise(images.images[:IMAGES], expected.input)
     if options.bisect:
-        validations = tuple(_looked_into(item, images, options, on_progress) for item in validations)
+        validations = tuple(_looked_into(item, sample, options, on_progress) for item in validations)
     for validation in validations:
         if validation.artefact.kind is Kind.ENGINE:
             _add_to_manifest(validation)
-    sample = data.normalise(images.images[:RESPONSE_IMAGES], expected.input)
     selection = Selection(options.data, options.limit, options.seed)
     return Chain(selection, validations, rows, responses(found, sample, options.threads))
 
@@ -166,10 +168,11 @@ def _stress_criteria(runs: Sequence[Run]) -> Iterator[Criterion]:
         yield Criterion("inputs made to break things, done wrong", wrong, 0)
 
 
-def _looked_into(item: Validation, images: ImageSet, options: ValidateOptions, on_progress: OnProgress) -> Validation:
+def _looked_into(
+    item: Validation, sample: NDArray[np.float32], options: ValidateOptions, on_progress: OnProgress
+) -> Validation:
     if item.artefact.precision.quantised:
         return item
-    sample = data.normalise(images.images[:IMAGES], item.reference.input)
     title = f"layers of {item.artefact.path.name}"
     layers = bisect(
         item.artefact, item.reference, sample, options.threads, lambda done, total: on_progress(title, done / total)
