@@ -4,8 +4,8 @@ Each build is a process of its own, timed from its start to its exit, so both co
 imports and the engine on disk; the two kinds take turns. The same library is asked for the same: GPUs, profile and no
 TF32. The bare API is given the typed ONNX that rc-deploy made before, functions inlined, so that it has nothing to
 convert: what rc-deploy takes longer is everything that it does besides. `cpu` is by how much more processor time it
-takes, the worker process included: where other programs run as well, that is what can be believed. A precision that
-wants data: --with int8="--calibration cifar10:train".
+takes, the worker process included: where other programs run as well, that is what can be believed. Python may keep its
+compiled modules, as it does where packages are installed. A precision that wants data: --with int8="--calibration cifar10:train".
 """
 
 from __future__ import annotations
@@ -136,8 +136,9 @@ def _row(model: Path, precision: str, options: list[str], backend: str, runs: in
 
 def _timed(command: list[str]) -> tuple[float, float]:
     """Return seconds on the clock and of processors that a process and those it started took."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before, start = os.times(), time.perf_counter()
-    subprocess.run(command, capture_output=True, check=True)
+    subprocess.run(command, capture_output=True, check=True, env=environment)
     seconds, after = time.perf_counter() - start, os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
     return seconds, used

@@ -8,9 +8,11 @@ import json
 import math
 import os
 import re
+import secrets
 import shlex
 import stat
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,7 @@ _WORDS = {
 _STREAM = re.compile(r"/proc/\w+/fd/\d+")
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | memoryview) -> str:
     """Return the SHA-256 of bytes in hand as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
@@ -108,12 +110,11 @@ def _target(path: Path) -> Path:
 def _staged(path: Path) -> Iterator[tuple[Path, Path]]:
     """Yield a temporary file, which is gone afterwards, and the plain file beside it that it is to become."""
     target = _target(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-        os.close(handle)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask, as any new file
     except OSError as error:
         raise _output_error(path, error) from None
-    temporary = Path(name)
     try:
         yield temporary, target
     except OSError as error:
@@ -123,10 +124,9 @@ def _staged(path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _finish(temporary: Path) -> None:
-    """Bring a written temporary file onto the disk, with the permissions of a new file."""
+    """Bring a written temporary file onto the disk."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    temporary.chmod(0o666 & ~_umask())
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(target)
 
 
-def write_together(contents: Mapping[Path, bytes]) -> None:
+def write_together(contents: Mapping[Path, bytes | memoryview]) -> None:
     """Write files that belong together: all are on the disk before the first replaces an earlier one.
 
     They are replaced in the order given; last goes the file that vouches for the others.
@@ -154,17 +154,24 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         OutputError: one of them could not be written. No earlier file was replaced, unless a rename failed.
     """
     with ExitStack() as stack:
-        moves = []
-        for path, data in contents.items():
-            temporary, target = stack.enter_context(_staged(path))
-            temporary.write_bytes(data)
-            _finish(temporary)
-            moves.append((path, temporary, target))
-        for path, temporary, target in moves:
+        staged = [(path, *stack.enter_context(_staged(path))) for path in contents]
+        with ThreadPoolExecutor(len(staged)) as pool:
+            places = [(path, temporary) for path, temporary, _ in staged]
+            list(pool.map(_write, *zip(*places, strict=True), contents.values()))
+        for path, temporary, target in staged:
             try:
                 temporary.replace(target)
             except OSError as error:
                 raise _output_error(path, error) from error
+
+
+def _write(path: Path, temporary: Path, data: bytes | memoryview) -> None:
+    """Bring what `path` is to hold onto the disk. Raises OutputError."""
+    try:
+        temporary.write_bytes(data)
+        _finish(temporary)
+    except OSError as error:
+        raise _output_error(path, error) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -210,13 +217,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _umask() -> int:
-    """Return the process's umask; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:

@@ -68,7 +68,7 @@ def test_without_fixed_addresses_the_engines_bytes_may_differ_too_and_nothing_el
     small_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a container whose restrictions forbid them."""
-    monkeypatch.setattr("rc_deploy.engine.contained.fixed_addresses", nullcontext)
+    monkeypatch.setattr("rc_deploy.engine.process.fixed_addresses", nullcontext)
     engines, differing = built_twice(small_onnx, tmp_path)
     assert differing <= TIMES | {"engine"}
     assert len({engine.stat().st_size for engine in engines}) == 1

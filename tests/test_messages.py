@@ -60,11 +60,10 @@ def refusal_here(graph: onnx.ModelProto) -> RcDeployError:
     with pytest.raises(RefusedError) as refused:
         compiler.compile_graph(
             pytest.importorskip("tensorrt_rtx"),
-            graph.SerializeToString(),
             settings,
             lambda severity, message: said.append(message) if severity == "ERROR" else None,
             lambda _: None,
-            None,
+            graph.SerializeToString(),
         )
     return translate(Failure(RTX.title, library.version(RTX), refused.value.phase, tuple(said)), graph)
 

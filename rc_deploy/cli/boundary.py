@@ -5,11 +5,16 @@ It imports nothing that takes time: Ctrl-C must find it in place while everythin
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING
 
 from rc_deploy.errors import InterruptedBySignalError, RcDeployError
+
+# New objects between two searches for dead cycles. Imports make 100,000 that live: by Python's own 700 they would be
+# searched a hundred times, a tenth of a second.
+OBJECTS_BETWEEN_SEARCHES = 50_000
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line; the process exits with the code of the error's class."""
+    gc.set_threshold(OBJECTS_BETWEEN_SEARCHES)
     interrupts: list[int] = []
 
     def interrupt(number: int, _: FrameType | None) -> NoReturn:
@@ -40,6 +46,7 @@ def main() -> None:
             _fail(error)
         raise
     finally:
+        gc.freeze()  # the end of the process needs no last search through everything
         signal.signal(signal.SIGINT, before)
 
 

@@ -14,6 +14,7 @@ from rc_deploy.engine.choice import compile_chosen
 from rc_deploy.engine.compilation import Compilation
 from rc_deploy.engine.library import FEATURES, OLDEST_TARGET, choose, require_features, targets, version
 from rc_deploy.engine.options import BuildOptions, outputs
+from rc_deploy.engine.process import started
 from rc_deploy.engine.readback import Readback, layers_by_type, read_back, require_precision
 from rc_deploy.engine.record import options_as_json, profile_shapes
 from rc_deploy.engine.settings import OnPhase, OnProgress, Settings
@@ -81,43 +82,46 @@ def build(
         KeyboardInterrupt: Ctrl-C.
     """
     _require_outputs(source, output, options)
-    given = read_source(source, options)
     library = choose(options.backend)
-    plugin_library = plugins.find(library, options.plugins)
-    settings = _settings(library, options, given.profiles)
-    on_phase(f"Converting to {options.precision}")
-    typed = typed_graph(given, options, on_progress)
-    typed_path, _, manifest_path = outputs(output)
-    require_replaceable(typed_path, typed, output)
-    compilation = Compilation(library, settings, output, options.timing_cache, on_phase, on_progress)
-    with ThreadPoolExecutor(1) as beside:  # the library works in another process: this one would only wait for it
-        beside.submit(lambda: (given.sha256, typed.sha256))
+    # The library works in a process of its own: this one hashes meanwhile.
+    with started(library) as worker, ThreadPoolExecutor(1) as beside:
+        given = read_source(source, options)
+        plugin_library = plugins.find(library, options.plugins)
+        settings = _settings(library, options, given.profiles)
+        on_phase(f"Converting to {options.precision}")
+        typed = typed_graph(given, options, on_progress)
+        typed_path, _, manifest_path = outputs(output)
+        require_replaceable(typed_path, typed, output)
+        hashes = beside.submit(lambda: (given.sha256, typed.sha256))
+        compilation = Compilation(library, settings, output, options.timing_cache, on_phase, on_progress, worker)
         compiled, chosen = compile_chosen(
             library, typed, compilation, given.profiles[0].optimum, options.plugins, plugin_library, on_phase
         )
-    found = read_back(compiled)
-    require_precision(found, options.precision, typed.plan)
-    record = Manifest(
-        engine=FileRecord(output.name, digest(compiled.engine)),
-        source=FileRecord(source.name, given.sha256),
-        typed_onnx=FileRecord(typed_path.name, typed.sha256),
-        checkpoint_sha256=given.provenance.checkpoint_sha256,
-        backend={"name": library.name, "version": version(library)},
-        tools=manifest.tools(),
-        options=options_as_json(options),
-        compute_capabilities=compiled.compute_capabilities,
-        platform=manifest.this_platform(),
-        batch=",".join(map(str, given.profiles)),
-        profiles=[profile_shapes(given.model, batch) for batch in given.profiles],
-        precision=_precision(options, typed, found),
-        layers=layers_by_type(compiled),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        rc_deploy=__version__,
-        seconds=round(compiled.seconds, 3),
-        plugins=[FileRecord.of(plugin_library)] if plugin_library and chosen.plugins else [],
-        rc_nodes=chosen.to_json(),
-    )
-    write_together({typed_path: typed.content, output: compiled.engine, manifest_path: manifest.content(record)})
+        engine_hash = beside.submit(digest, compiled.engine)
+        found = read_back(compiled)
+        require_precision(found, options.precision, typed.plan)
+        source_hash, typed_hash = hashes.result()
+        record = Manifest(
+            engine=FileRecord(output.name, engine_hash.result()),
+            source=FileRecord(source.name, source_hash),
+            typed_onnx=FileRecord(typed_path.name, typed_hash),
+            checkpoint_sha256=given.provenance.checkpoint_sha256,
+            backend={"name": library.name, "version": version(library)},
+            tools=manifest.tools(),
+            options=options_as_json(options),
+            compute_capabilities=compiled.compute_capabilities,
+            platform=manifest.this_platform(),
+            batch=",".join(map(str, given.profiles)),
+            profiles=[profile_shapes(given.model, batch) for batch in given.profiles],
+            precision=_precision(options, typed, found),
+            layers=layers_by_type(compiled),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            rc_deploy=__version__,
+            seconds=round(compiled.seconds, 3),
+            plugins=[FileRecord.of(plugin_library)] if plugin_library and chosen.plugins else [],
+            rc_nodes=chosen.to_json(),
+        )
+        write_together({typed_path: typed.content, output: compiled.engine, manifest_path: manifest.content(record)})
     warnings = [*compiled.warnings, *compilation.store()]
     return BuildResult(output, typed_path, record, found, warnings, typed.assigned.search)
 

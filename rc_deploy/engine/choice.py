@@ -90,7 +90,10 @@ def compile_chosen(
     on_phase("Timing plugins and bodies")
     shape = tuple(dim.dim_value for dim in graph.graph.input[0].type.tensor_type.shape.dim[1:])
     images = np.random.default_rng(0).standard_normal((batch, *shape)).astype(np.float32)
-    with EngineRunner(compiled.engine, library, path) as first, EngineRunner(bodies.engine, library) as second:
+    with (
+        _runner(compiled, library, path) as first,
+        EngineRunner(bytes(bodies.engine), library) as second,
+    ):
         times = dict(zip(("plugins", "bodies"), medians([first, second], images), strict=True))
     faster = min(times, key=lambda name: times[name])
     why = f"{faster} are faster on the {gpu.driver().gpus[0].name}, measured at batch {batch}"
@@ -99,6 +102,10 @@ def compile_chosen(
         if faster == "plugins"
         else (bodies, Choice(policy, 0, why, times))
     )
+
+
+def _runner(compiled: Compiled, library: Library, plugin_library: Path | None = None) -> EngineRunner:
+    return EngineRunner(bytes(compiled.engine), library, plugin_library)
 
 
 def _why_bodies(library: Library, graph: ModelProto, policy: Plugins) -> str:
@@ -118,7 +125,7 @@ def _with_plugins(library: Library, graph: ModelProto, compile_graph: Compile, p
     """Return an engine, and how many plugin layers it holds: one for each `rc` node. Raises BuildError where not."""
     form = plugins.plugin_form(graph)
     compiled = compile_graph(form.SerializeToString(), path)
-    with EngineRunner(compiled.engine, library, path) as runner:
+    with _runner(compiled, library, path) as runner:
         return compiled, plugins.require_plugins(runner.layer_information(), form)
 
 

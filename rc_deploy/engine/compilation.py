@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rc_deploy.engine.library import Library
+    from rc_deploy.engine.process import WorkerProcess
     from rc_deploy.engine.settings import Compiled, OnPhase, OnProgress, Settings
 
 
@@ -27,6 +28,7 @@ class Compilation:
         cache: file of the library's measurements; None for none.
         on_phase: called with the name of each phase of a compilation.
         on_progress: called with the progress of each phase.
+        ahead: worker of the library for the first compilation.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class Compilation:
         cache: Path | None,
         on_phase: OnPhase,
         on_progress: OnProgress,
+        ahead: WorkerProcess,
     ) -> None:
         self._library, self._settings, self._log = library, settings, logs.place_for(output)
         self._cache, self._on_phase, self._on_progress = cache, on_phase, on_progress
+        self._ahead: WorkerProcess | None = ahead
         self._measured: bytes | None = None
         self._problem = ""
         if cache is not None:
@@ -49,8 +53,9 @@ class Compilation:
     def __call__(self, graph: bytes, plugin_library: Path | None = None) -> Compiled:
         """Return what the library makes of a serialised graph; raises as `contained.compile_graph` does."""
         settings = replace(self._settings, plugin_library=str(plugin_library) if plugin_library else None)
+        ahead, self._ahead = self._ahead, None
         compiled = compile_graph(
-            self._library, graph, settings, self._log, self._on_phase, self._on_progress, self._measured
+            self._library, graph, settings, self._log, self._on_phase, self._on_progress, self._measured, ahead
         )
         if self._cache is not None:
             self._measured = compiled.timing_cache

@@ -42,16 +42,21 @@ class OnMessage(Protocol):
 
 
 def compile_graph(
-    lib: Any, graph: bytes, settings: Settings, on_message: OnMessage, on_progress: OnProgress, cache: bytes | None
+    lib: Any,
+    settings: Settings,
+    on_message: OnMessage,
+    on_progress: OnProgress,
+    graph: bytes | memoryview,
+    cache: bytes | memoryview | None = None,
 ) -> Compiled:
     """Build an engine from a serialised, fully typed ONNX model without functions.
 
     Args:
         lib: the module of the library.
-        graph: the model.
         settings: how.
         on_message: called with everything that the library logs.
         on_progress: called with the progress of each of its phases.
+        graph: the model.
         cache: the library's own measurements of earlier builds, empty to begin with none; None to keep none.
 
     Raises:
@@ -76,7 +81,7 @@ def compile_graph(
     if engine is None:
         raise RefusedError("build")
     return Compiled(
-        engine=bytes(engine),
+        engine=memoryview(engine),
         layer_types=_layer_types(network),
         compute_capabilities=list(settings.compute_capabilities),
         warnings=[],
@@ -135,7 +140,7 @@ def _set_options(lib: Any, config: trt.IBuilderConfig, settings: Settings) -> No
         config.hardware_compatibility_level = lib.HardwareCompatibilityLevel.AMPERE_PLUS
 
 
-def _give_cache(config: trt.IBuilderConfig, content: bytes) -> bool:
+def _give_cache(config: trt.IBuilderConfig, content: bytes | memoryview) -> bool:
     """Let the library use its earlier measurements; return whether it would. It begins anew where it would not."""
     given = config.create_timing_cache(content)
     taken = given is not None and bool(config.set_timing_cache(given, ignore_mismatch=False))

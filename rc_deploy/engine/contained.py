@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from rc_deploy.engine import lasting_log, logs
-from rc_deploy.engine.addresses import fixed_addresses
-from rc_deploy.engine.channel import receive, send
+from rc_deploy.engine.channel import receive, views
 from rc_deploy.engine.library import version
 from rc_deploy.engine.messages import translate
+from rc_deploy.engine.process import started
 from rc_deploy.engine.refusal import Failure, ParserError
 from rc_deploy.engine.settings import Compiled, OnPhase, OnProgress, Progress
 from rc_deploy.errors import BuildError, OutputError, RcDeployError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
     from rc_deploy.engine.library import Library
+    from rc_deploy.engine.process import WorkerProcess
     from rc_deploy.engine.settings import Settings
-
-_WORKER = "rc_deploy.engine.worker"
 
 
 @dataclass
@@ -50,6 +45,7 @@ def compile_graph(
     on_phase: OnPhase = lambda _: None,
     on_progress: OnProgress = lambda _: None,
     cache: bytes | None = None,
+    ahead: WorkerProcess | None = None,
 ) -> Compiled:
     """Build an engine from a serialised, fully typed ONNX model without functions, in a process of its own.
 
@@ -61,23 +57,24 @@ def compile_graph(
         on_phase: called with the name of each phase of the build.
         on_progress: called with the progress of each phase.
         cache: the library's measurements of earlier builds, empty for none yet; None to keep none.
+        ahead: a worker of `library` that was started before, and compiles this graph only; None starts one.
 
     Raises:
         OutputError: what the processes share could not be written.
         BuildError, UnsupportedError: the library refuses the graph, see `messages`, or ended its process.
         KeyboardInterrupt: Ctrl-C; the process is ended, whatever it was doing.
     """
-    with ExitStack() as stack:
-        files = _Files(*(stack.enter_context(_in_memory(name)) for name in ("request", "answer", "log", "output")))
-        request = {"library": library.name, "settings": settings.to_json(), "cache": cache is not None}
+    given = [graph] if cache is None else [graph, cache]
+    with nullcontext(ahead) if ahead else started(library) as worker:
+        files = worker.files
         try:
-            send(files.request, request, graph, cache or b"")
+            files.request.writelines(given)
+            files.request.flush()
         except OSError as error:
             raise _unwritten(str(error.strerror)) from None
-        files.request.seek(0)
-        with _worker(files) as (process, channel):
-            heard = _listen(channel, on_phase, on_progress)
-            status = process.wait()
+        worker.begin({"settings": settings.to_json(), "sizes": [len(blob) for blob in given]})
+        heard = _listen(worker.channel, on_phase, on_progress)
+        status = worker.wait()
         if "compiled" in heard.answer:
             return _compiled(heard, files.answer)
         if "unwritten" in heard.answer:
@@ -91,74 +88,20 @@ def compile_graph(
         raise _ended(library, status, heard, words, kept)
 
 
-@dataclass
-class _Files:
-    """What the processes share: files in memory, through which large things go faster than through a pipe.
-
-    Attributes:
-        request: what the worker shall do, from the parent.
-        answer: engine and timing cache, from the worker.
-        log: what the library says, see `lasting_log`.
-        output: the worker's standard output and error: what C++ prints, and Python where it ends.
-    """
-
-    request: BinaryIO
-    answer: BinaryIO
-    log: BinaryIO
-    output: BinaryIO
-
-
-def _in_memory(name: str) -> BinaryIO:
-    return os.fdopen(os.memfd_create(f"rc-deploy-{name}"), "w+b")
-
-
-@contextmanager
-def _worker(files: _Files) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
-    """Start the worker; yield it and its channel. It is gone afterwards, however the block ends."""
-    reading, writing = os.pipe()
-    passed = [writing, files.answer.fileno(), files.log.fileno()]
-    with os.fdopen(reading, "rb") as channel:
-        try:
-            # -P: the working folder is none of its sources of modules, unless it is one of ours.
-            with fixed_addresses():
-                process = subprocess.Popen(  # noqa: S603 (ourselves)
-                    [sys.executable, "-P", "-X", "faulthandler", "-m", _WORKER, *map(str, passed), str(os.getpid())],
-                    stdin=files.request,
-                    stdout=files.output,
-                    stderr=files.output,
-                    pass_fds=passed,
-                    env=_environment(),
-                )
-        finally:
-            os.close(writing)
-        try:
-            yield process, channel
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """Return ours, with the places that modules come from, and hashes of text that are the same each time."""
-    places = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
-    return {**os.environ, "PYTHONPATH": places, "PYTHONHASHSEED": "0"}
-
-
 def _listen(channel: BinaryIO, on_phase: OnPhase, on_progress: OnProgress) -> _Heard:
     """Hand on what comes from the worker until it has answered or ended."""
     heard = _Heard()
     while (message := receive(channel)) is not None:
-        document, _ = message
-        if "progress" in document:
-            progress = Progress(**document["progress"])
+        if "progress" in message:
+            progress = Progress(**message["progress"])
             if not progress.done and not progress.finished:
                 heard.doing = f"phase '{progress.name}'"
                 on_phase(progress.name)
             on_progress(progress)
-        elif "severity" in document:
-            (heard.warnings if document["severity"] == "WARNING" else heard.errors).append(document["message"])
+        elif "severity" in message:
+            (heard.warnings if message["severity"] == "WARNING" else heard.errors).append(message["message"])
         else:
-            heard.answer = document
+            heard.answer = message
     return heard
 
 
@@ -172,9 +115,8 @@ def _unwritten(why: str) -> OutputError:
 def _compiled(heard: _Heard, answer: BinaryIO) -> Compiled:
     facts = heard.answer["compiled"]
     types = {name: (kind, dtype) for name, (kind, dtype) in facts["layer_types"].items()}
-    answer.seek(0)
-    engine, cache = (answer.read(size) for size in heard.answer["sizes"])
-    given = {"layer_types": types, "warnings": heard.warnings, "engine": engine, "timing_cache": cache}
+    engine, cache = views(answer, heard.answer["sizes"])
+    given = {"layer_types": types, "warnings": heard.warnings, "engine": engine, "timing_cache": bytes(cache)}
     return Compiled(**{**facts, **given})
 
 

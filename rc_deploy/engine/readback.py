@@ -90,7 +90,7 @@ def layers_by_type(compiled: Compiled) -> dict[str, list[str]]:
     return found
 
 
-def program_types(engine: bytes) -> tuple[dict[str, int], dict[str, int]]:
+def program_types(engine: bytes | memoryview) -> tuple[dict[str, int], dict[str, int]]:
     """Return tensors, and bytes of weights, by type, from the program text in a serialised engine."""
     tensors: Counter[str] = Counter()
     weights: Counter[str] = Counter()

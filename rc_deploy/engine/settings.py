@@ -60,7 +60,7 @@ class Compiled:
         cache_refused: the library would not have the timing cache that it was given.
     """
 
-    engine: bytes
+    engine: bytes | memoryview
     layer_types: dict[str, tuple[str, str]]
     compute_capabilities: list[str]
     warnings: list[str]

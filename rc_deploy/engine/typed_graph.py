@@ -65,7 +65,7 @@ def typed_graph(source: Source, options: BuildOptions, on_progress: OnProgress) 
     if source.as_read and assigned.graph is source.model:
         return TypedGraph(assigned, source.content, plan)
     content = assigned.graph.SerializeToString(deterministic=True)
-    onnx_model.check(assigned.graph, f"The {options.precision} form of {source.path}", content)
+    onnx_model.check(assigned.graph, f"The {options.precision} form of {source.path}")
     return TypedGraph(assigned, content, plan)
 
 

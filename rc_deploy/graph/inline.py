@@ -8,6 +8,7 @@ import onnx
 import onnx.inliner
 
 from rc_deploy.graph.from_torch import MODULE_KEY
+from rc_deploy.graph.weights import with_open_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,12 +37,9 @@ def inlined(model: ModelProto) -> ModelProto:
 
 def _inlined_around_weights(model: ModelProto) -> ModelProto:
     """Return `model` with its functions inlined; the weights, most of its bytes, do not pass through onnx's inliner."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    for tensor in light.graph.initializer:
-        tensor.ClearField("raw_data")
-    flat: ModelProto = onnx.inliner.inline_local_functions(light)
-    del flat.graph.initializer[:]
+    flat: ModelProto = onnx.inliner.inline_local_functions(with_open_weights(model))
+    del flat.graph.input[:], flat.graph.initializer[:]
+    flat.graph.input.extend(model.graph.input)
     flat.graph.initializer.extend(model.graph.initializer)
     return flat
 

@@ -18,6 +18,7 @@ from rc_deploy.graph.bodies import rc_nodes
 from rc_deploy.graph.bounds import require_bounded, require_finite_calls, require_own_weights
 from rc_deploy.graph.describe import describe
 from rc_deploy.graph.texts import require_texts
+from rc_deploy.graph.weights import with_open_weights
 from rc_deploy.schema import OPERATORS
 from rc_deploy.specs import (  # noqa: TC001 (`decode` reads the annotations of Provenance)
     Calibration,
@@ -82,7 +83,7 @@ def read(path: Path) -> tuple[ModelProto, bytes]:
     require_texts(model, str(path))
     require_own_weights(model, str(path))
     require_finite_calls(model, str(path))
-    check(model, str(path), content)
+    check(model, str(path))
     return model, content
 
 
@@ -117,13 +118,12 @@ def _signature(value: ValueInfoProto) -> tuple[str | int, ...]:
     return TensorProto.DataType.Name(tensor.elem_type), *(dim.dim_value for dim in tensor.shape.dim[1:])
 
 
-def check(model: ModelProto, name: str, serialised: bytes | None = None) -> None:
+def check(model: ModelProto, name: str) -> None:
     """Run onnx.checker's full check, and require a body for every `rc` node, each of an operator that is known.
 
     Args:
         model: to check.
         name: of the model, for the message.
-        serialised: the same model as bytes, where they are at hand: making them again takes long.
 
     Raises:
         InputError: the model is invalid.
@@ -144,7 +144,7 @@ def check(model: ModelProto, name: str, serialised: bytes | None = None) -> None
             "It was stripped by another tool. Export it again: rc-deploy export CHECKPOINT MODEL.onnx",
         )
     try:
-        onnx.checker.check_model(model if serialised is None else serialised, full_check=True)
+        onnx.checker.check_model(with_open_weights(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} is not a valid ONNX model: {reason(error)}", "Export or copy it again.") from None
 

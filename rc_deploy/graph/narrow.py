@@ -16,7 +16,8 @@ from onnx import TensorProto
 
 from rc_deploy.errors import InputError
 from rc_deploy.graph.opset import raise_opset
-from rc_deploy.graph.types import copied, types
+from rc_deploy.graph.types import types, with_types
+from rc_deploy.graph.weights import without_weights
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,13 +43,14 @@ def narrowed(model: ModelProto, kind: int, kept: Collection[str], name: str) -> 
     Raises:
         InputError: a weight is beyond the type, the graph has control flow, or its opset cannot be raised.
     """
-    result = copied(model)
+    model = with_types(model)
+    floats = {tensor for tensor, number in types(model).items() if number == TensorProto.FLOAT}
+    result = without_weights(model)
     raise_opset(result, _OPSET[kind], name)
     _require_straight(result, name)
-    floats = {tensor for tensor, number in types(result).items() if number == TensorProto.FLOAT}
     wide = {node.name for node in result.graph.node if node.name in kept or node.op_type in _FLOAT32_ONLY}
     forms = _Forms(kind, {value.name for value in result.graph.output})
-    _convert_weights(result, forms, floats, wide, name)
+    _convert_weights(model, result, forms, wide, name)
     for value in result.graph.input:
         forms.made(value.name, TensorProto.FLOAT)
     nodes: list[NodeProto] = []
@@ -95,7 +97,7 @@ class _Forms:
     """
 
     def __init__(self, kind: int, outputs: set[str]) -> None:
-        self._kind, self._outputs = kind, outputs
+        self.kind, self._outputs = kind, outputs
         self.names: dict[tuple[str, int], str] = {}
 
     def made(self, tensor: str, kind: int) -> str:
@@ -107,7 +109,7 @@ class _Forms:
     def wanted(self, tensor: str, kind: int, nodes: list[NodeProto]) -> str:
         """Return the name of a tensor in a type, appending the cast that makes it if need be."""
         if (tensor, kind) not in self.names:
-            other = self._kind if kind == TensorProto.FLOAT else TensorProto.FLOAT
+            other = self.kind if kind == TensorProto.FLOAT else TensorProto.FLOAT
             taken = tensor in self.names.values()
             self.names[tensor, kind] = suffixed(tensor, kind) if taken else tensor
             source, target = self.names[tensor, other], self.names[tensor, kind]
@@ -120,28 +122,30 @@ def suffixed(tensor: str, kind: int) -> str:
     return f"{tensor}_{TensorProto.DataType.Name(kind).lower()}"
 
 
-def _convert_weights(model: ModelProto, forms: _Forms, floats: set[str], wide: set[str], name: str) -> None:
-    """Round the weights that narrow nodes use; those that others use as well are there in both types."""
+def _convert_weights(model: ModelProto, result: ModelProto, forms: _Forms, wide: set[str], name: str) -> None:
+    """Add the weights, rounded where narrow nodes use them; those that others use as well are there in both types."""
+    kind = forms.kind
     used = {
-        (tensor, TensorProto.FLOAT if node.name in wide else forms._kind)
-        for node in model.graph.node
+        (tensor, TensorProto.FLOAT if node.name in wide else kind)
+        for node in result.graph.node
         for tensor in node.input
     }
-    for tensor in list(model.graph.initializer):
-        if tensor.name not in floats:
-            continue
-        forms.names[tensor.name, TensorProto.FLOAT] = tensor.name
-        if (tensor.name, forms._kind) not in used:
-            continue
-        both = (tensor.name, TensorProto.FLOAT) in used
-        forms.names[tensor.name, forms._kind] = suffixed(tensor.name, forms._kind) if both else tensor.name
-        rounded = _rounded(tensor, forms._kind, name)
-        rounded.name = forms.names[tensor.name, forms._kind]
-        (model.graph.initializer.add() if both else tensor).CopyFrom(rounded)
+    for tensor in model.graph.initializer:
+        own = tensor.data_type == TensorProto.FLOAT
+        narrow = own and (tensor.name, kind) in used
+        both = narrow and (tensor.name, TensorProto.FLOAT) in used
+        if own:
+            forms.names[tensor.name, TensorProto.FLOAT] = tensor.name
+        if not narrow or both:
+            result.graph.initializer.append(tensor)
+        if narrow:
+            forms.names[tensor.name, kind] = suffixed(tensor.name, kind) if both else tensor.name
+            _round(tensor, kind, name, result.graph.initializer.add())
+            result.graph.initializer[-1].name = forms.names[tensor.name, kind]
 
 
-def _rounded(tensor: TensorProto, kind: int, name: str) -> TensorProto:
-    """Return a weight in a 16-bit type. Raises InputError where it holds values that the type does not."""
+def _round(tensor: TensorProto, kind: int, name: str, target: TensorProto) -> None:
+    """Write a weight in a 16-bit type to `target`. Raises InputError where it holds values that the type does not."""
     values = onnx.numpy_helper.to_array(tensor)
     reached = max(values.max(initial=0), -values.min(initial=0))  # NaN and infinity come through
     if not np.isfinite(reached):
@@ -153,8 +157,9 @@ def _rounded(tensor: TensorProto, kind: int, name: str) -> TensorProto:
             f"{TensorProto.DataType.Name(kind).lower()} ends at {largest:.5g}.",
             "Build with --fp32 or --bf16, or keep its layer: --keep-fp32 LAYER.",
         )
-    content = values.astype(NUMPY[kind]).tobytes()
-    return onnx.helper.make_tensor(tensor.name, kind, tensor.dims, content, raw=True)
+    target.name, target.data_type = tensor.name, kind
+    target.dims.extend(tensor.dims)
+    target.raw_data = values.astype(NUMPY[kind]).tobytes()
 
 
 def _convert_attributes(node: NodeProto, kind: int, name: str) -> None:
@@ -163,7 +168,9 @@ def _convert_attributes(node: NodeProto, kind: int, name: str) -> None:
         if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
             attribute.i = kind
         elif attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
-            attribute.t.CopyFrom(_rounded(attribute.t, kind, name))
+            rounded = TensorProto()
+            _round(attribute.t, kind, name, rounded)
+            attribute.t.CopyFrom(rounded)
 
 
 def _require_straight(model: ModelProto, name: str) -> None:
