@@ -22,13 +22,17 @@ class TorchCudaRunner:
         network: in evaluation mode; a copy of it goes to the GPU.
         graph: record the launches once for each shape of input, and replay them in every run.
 
+    Attributes:
+        records: whether it was asked to.
+        device_network: the copy, while the runner is entered.
+
     Raises:
         UnsupportedError: PyTorch finds no GPU.
     """
 
     def __init__(self, network: nn.Module, graph: bool = False) -> None:
         self._network = network
-        self._record = graph
+        self.records = graph
         self._torch: Any = require("torch", "Running a checkpoint")
         if not self._torch.cuda.is_available():
             raise UnsupportedError(
@@ -40,14 +44,14 @@ class TorchCudaRunner:
     def __enter__(self) -> Self:
         """Bring the network to the GPU."""
         cuda = self._torch.cuda
-        self._device_network = copy.deepcopy(self._network).cuda()
+        self.device_network = copy.deepcopy(self._network).cuda()
         self._events = [cuda.Event(enable_timing=True) for _ in range(4)]
         self._graphs: dict[tuple[int, ...], tuple[Any, Any, Any]] = {}
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Free the GPU's memory."""
-        del self._device_network, self._events, self._graphs
+        del self.device_network, self._events, self._graphs
         self._torch.cuda.empty_cache()
 
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -55,12 +59,12 @@ class TorchCudaRunner:
         torch, (start, uploaded, computed, downloaded) = self._torch, self._events
         host = torch.from_numpy(images)
         with torch.inference_mode():
-            recorded = self._recorded(host) if self._record else None
+            recorded = self._recorded(host) if self.records else None
             start.record()
             if recorded is None:
                 device = host.cuda()
                 uploaded.record()
-                output = self._device_network(device)
+                output = self.device_network(device)
             else:
                 graph, place, output = recorded
                 place.copy_(host)
@@ -100,10 +104,10 @@ class TorchCudaRunner:
             # https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
             with torch.cuda.stream(stream):
                 for _ in range(3):
-                    self._device_network(place)
+                    self.device_network(place)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                output = self._device_network(place)
+                output = self.device_network(place)
             self._graphs[shape] = (graph, place, output)
         return self._graphs[shape]

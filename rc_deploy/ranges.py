@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 BINS = 4096
 # Share of the values that the percentile method represents, percent.
 PERCENTILE = 99.99
+# Values that are counted at a time: what is made of them stays in the processor's cache.
+_BLOCK = 2**16
 # The entropy method compares as many levels as int8 has magnitudes, at every `_STRIDE`-th bin.
 _LEVELS, _STRIDE = 128, 16
 
@@ -41,12 +43,14 @@ class Histogram:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count `values`, of any shape, all finite."""
-        magnitudes = np.abs(values, dtype=np.float32).ravel()
-        self.largest = max(self.largest, float(magnitudes.max(initial=0)))
+        flat = values.reshape(-1)
+        self.largest = max(self.largest, float(max(flat.max(initial=0), -flat.min(initial=0))))
         self._reach(self.largest)
         scale = np.float32(BINS / self.limit if self.limit else 0)
-        bins = np.minimum((magnitudes * scale).astype(np.int64), BINS - 1)
-        self.counts += np.bincount(bins, minlength=BINS)
+        for start in range(0, len(flat), _BLOCK):
+            bins = np.abs(flat[start : start + _BLOCK]) * scale
+            np.minimum(bins, BINS - 1, out=bins)
+            self.counts += np.bincount(bins.astype(np.intp), minlength=BINS)
 
     def centres(self) -> NDArray[np.float64]:
         """Return the magnitude that stands for each bin."""

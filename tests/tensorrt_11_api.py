@@ -111,10 +111,19 @@ _NAMES = {
         num_subgraphs parse parse_from_file parse_model_proto set_builder_config set_flag supports_model_v2
         supports_operator
     """,
+    "OnnxParserRefitter": """
+        clear_errors get_error load_initializer load_model_proto num_errors refit_from_bytes refit_from_file
+        refit_model_proto
+    """,
     "ParserError": """
         code desc file func line local_function_stack local_function_stack_size node node_name node_operator
     """,
     "ProfilingVerbosity": "DETAILED LAYER_NAMES_ONLY NONE",
+    "Refitter": """
+        error_recorder get_all get_all_weights get_missing get_missing_weights get_named_weights get_weights_location
+        get_weights_prototype logger max_threads refit_cuda_engine refit_cuda_engine_async set_named_weights set_weights
+        unset_named_weights weights_validation
+    """,
     "Runtime": """
         DLA_core deserialize_cuda_engine engine_host_code_allowed error_recorder get_plugin_registry
         gpu_allocator load_runtime logger max_threads num_DLA_cores tempfile_control_flags temporary_directory

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
+import torch
 
-from rc_deploy import native
-from rc_deploy.bench import BenchOptions, bench, profile_onnx
+from rc_deploy import loading, native
+from rc_deploy.bench import BenchOptions, bandwidth, bench, profile_onnx
 from rc_deploy.bench.profile import OUTSIDE, RUNS, Profile, of_spans
+from rc_deploy.bench.profile_torch import Events, watched
 from rc_deploy.bench.spans import Span, per_run
 from rc_deploy.graph.blocked import fastest
 from rc_deploy.graph.model import load
+from rc_deploy.runners import TorchRunner
 
 QUICK = BenchOptions(batches=(2,), seconds=0.0, threads=1, loads=2, profile=True)
+# Values of one image in the last stage of the small network, whose planes are the smallest.
+SMALLEST_PLANES = 64 * 4 * 4
 CALIBRATIONS = {f"stages.{stage}.0.calibration" for stage in range(3)}
 ACTIVATIONS = {f"stages.{stage}.0.{part}" for stage in range(3) for part in ("branch.2", "activation")} | {"stem.2"}
 
@@ -47,6 +53,69 @@ def test_shares_add_up(variant: str, profiles: dict[str, Profile]) -> None:
         assert shares[kind] == pytest.approx(sum(layer.share for layer in found.layers if layer.kind == kind))
         assert 0 < shares[kind] < 1
     assert sum(layer.share for layer in found.layers) >= 0.999
+
+
+@pytest.mark.parametrize("variant", ["eager", "kernels", "bodies"])
+def test_layers_move_their_inputs_weights_and_outputs(variant: str, profiles: dict[str, Profile]) -> None:
+    found = profiles[variant]
+    moved = {layer.name: layer.moved for layer in found.layers}
+    batch, channels, classes = 2, 64, 10
+    assert moved["classifier"] == 4 * (batch * channels + channels * classes + classes + batch * classes)
+    assert moved[OUTSIDE] == 0
+    for layer in found.layers:
+        assert layer.bandwidth == pytest.approx(1000 * layer.moved / layer.milliseconds) if layer.milliseconds else True
+    for name in CALIBRATIONS:  # what comes in and what goes out, at least
+        parts = [layer for layer in found.layers if layer.name == name]
+        assert parts
+        assert sum(part.moved for part in parts) >= 2 * 4 * batch * SMALLEST_PLANES
+    assert found.bandwidth > 1e8  # any memory since the 1990s
+
+
+def test_a_copy_moves_twice_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that takes a second for each copy."""
+    seconds = iter(range(1000))
+    monkeypatch.setattr("rc_deploy.bench.bandwidth.time.perf_counter", lambda: float(next(seconds)))
+    assert bandwidth.of_cpu(threads=2) == 2 * bandwidth._BYTES
+
+
+class Clock:
+    """A GPU in whose stream every event takes a millisecond."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.cuda = SimpleNamespace(Event=lambda enable_timing: Event(self), synchronize=lambda: None)
+
+
+class Event:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def record(self) -> None:
+        self._clock.now += 1
+        self.at = self._clock.now
+
+    def elapsed_time(self, end: Event) -> float:
+        return end.at - self.at
+
+
+def test_events_lie_around_layers() -> None:
+    events = Events(Clock())
+    for _ in range(2):
+        events.enter("outer")
+        events.enter("inner")
+        events.leave("inner")
+        events.leave("outer")
+    assert events.seconds() == {"outer": [0.003, 0.003], "inner": [0.001, 0.001]}
+
+
+def test_hooks_are_gone_afterwards(small_checkpoint: Path) -> None:
+    runner = loading.load(small_checkpoint).runner
+    assert isinstance(runner, TorchRunner)
+    network = runner.network
+    with watched(network, Events(Clock())) as moved:
+        pass
+    network(torch.zeros(1, 3, 16, 16))
+    assert moved == {}
 
 
 def test_what_cannot_be_profiled_says_so(profiles: dict[str, Profile]) -> None:

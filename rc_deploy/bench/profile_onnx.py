@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _FUSED = (CALIBRATED_RESIDUAL.name, CALIBRATED_TAIL.name)
 _BLOCKED = "_nchwc"
 NO_LAYER = "(nodes of no layer)"
+# What ONNX Runtime says of the bytes of a node's in- and outputs. Its `parameter_size` leaves packed weights out.
+_SIZES = ("activation_size", "output_size")
 _NODE_EVENT, _RUN_EVENT = "_kernel_time", "model_run"
 
 
@@ -51,17 +53,25 @@ def onnx_spans(runner: OnnxRunner, images: NDArray[np.float32], runs: int) -> tu
         optimised = onnx.load(folder / OPTIMISED)
     runs_seen = [event for event in events if event.get("name") == _RUN_EVENT]
     start = runs_seen[0]["ts"] + runs_seen[0]["dur"]  # the first run is the warm-up
-    layers = layers_of(runner.model, optimised)
+    layers, weights = layers_of(runner.model, optimised), _weight_bytes(optimised)
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    moved: dict[tuple[str, str], int] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(_NODE_EVENT) and event["ts"] >= start:
-            node = event["name"].removesuffix(_NODE_EVENT)
-            times[node, event["args"]["op_name"]].append(event["dur"] / 1e6)
+            node = event["name"].removesuffix(_NODE_EVENT), event["args"]["op_name"]
+            times[node].append(event["dur"] / 1e6)
+            moved[node] = weights.get(node[0], 0) + sum(int(event["args"].get(part, 0)) for part in _SIZES)
     spans = [
-        Span(*layers.get(node, (NO_LAYER, OTHER)), operator, per_run(seconds, runs))
+        Span(*layers.get(node, (NO_LAYER, OTHER)), operator, per_run(seconds, runs), moved[node, operator])
         for (node, operator), seconds in times.items()
     ]
     return per_run([event["dur"] / 1e6 for event in runs_seen[1:]], runs), spans
+
+
+def _weight_bytes(model: ModelProto) -> dict[str, int]:
+    """Return the bytes of the weights of each node, by its name."""
+    sizes = {tensor.name: onnx.numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer}
+    return {node.name: sum(sizes.get(name, 0) for name in node.input) for node in model.graph.node}
 
 
 def layers_of(model: ModelProto, optimised: ModelProto) -> dict[str, tuple[str, str]]:

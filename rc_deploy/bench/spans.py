@@ -22,12 +22,14 @@ class Span:
         kind: RC, GCLU or OTHER.
         operator: what the library ran.
         seconds: per run.
+        moved: bytes that it reads and writes in a run: its inputs, weights and outputs, each once.
     """
 
     layer: str
     kind: str
     operator: str
     seconds: float
+    moved: int = 0
 
 
 def per_run(seconds: Sequence[float], runs: int) -> float:

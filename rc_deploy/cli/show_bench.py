@@ -109,13 +109,20 @@ def _profile(outcome: Bench, profile: Profile) -> Table:
         return table
     shares = ", ".join(f"{kind.upper()} {share:.1%}" for kind, share in profile.shares)
     title = f"{name}, batch {profile.batch}: {shares} of {profile.milliseconds:.2f} ms while profiling"
+    title += f"; a copy in memory moves {profile.bandwidth / 1e9:,.1f} GB/s"
     table = _table(title, ("layer", "kind", "operators"))
-    for column in ("ms", "share"):
+    for column in ("ms", "share", "GB/s"):
         table.add_column(column, justify="right")
     ranked = sorted(profile.layers, key=lambda layer: -layer.milliseconds)
     for layer in ranked[:MOST_LAYERS]:
         operators = ", ".join(layer.operators)
-        table.add_row(layer.name, layer.kind, operators, f"{layer.milliseconds:.3f}", f"{layer.share:.1%}")
+        times = f"{layer.milliseconds:.3f}", f"{layer.share:.1%}"
+        moved = (
+            f"{layer.moved / 1e6:,.2f}",
+            f"{layer.bandwidth / 1e9:,.1f}",
+            f"{layer.bandwidth / profile.bandwidth:.0%}",
+        )
+        table.add_row(layer.name, layer.kind, operators, *times, *(moved if layer.moved else ()))
     if rest := ranked[MOST_LAYERS:]:
         total = sum(layer.milliseconds for layer in rest)
         table.add_row(f"{len(rest)} more", "", "", f"{total:.3f}", f"{sum(layer.share for layer in rest):.1%}")

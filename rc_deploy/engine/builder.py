@@ -99,7 +99,7 @@ def build(
         )
         engine_hash = beside.submit(digest, compiled.engine)
         found = read_back(compiled)
-        require_precision(found, options.precision, typed.plan)
+        require_precision(found, options.precision, typed.plan, has_weights=not options.strip_weights)
         source_hash, typed_hash = hashes.result()
         record = Manifest(
             engine=FileRecord(output.name, engine_hash.result()),

@@ -105,7 +105,7 @@ def compile_chosen(
 
 
 def _runner(compiled: Compiled, library: Library, plugin_library: Path | None = None) -> EngineRunner:
-    return EngineRunner(bytes(compiled.engine), library, plugin_library)
+    return EngineRunner(bytes(compiled.engine), library, plugin_library, weights=compiled.weights)
 
 
 def _why_bodies(library: Library, graph: ModelProto, policy: Plugins) -> str:

@@ -61,7 +61,7 @@ class Compilation:
             self._measured = compiled.timing_cache
         if compiled.cache_refused:
             self._problem = f"is refused by {self._library.title}"
-        return compiled
+        return replace(compiled, weights=graph) if settings.strip_weights else compiled
 
     def store(self) -> list[str]:
         """Write the measurements, and return in words what is to be known of it. Raises OutputError."""

@@ -134,6 +134,8 @@ def _set_options(lib: Any, config: trt.IBuilderConfig, settings: Settings) -> No
         config.set_flag(lib.BuilderFlag.STRIP_PLAN)
     if settings.refittable:
         config.set_flag(lib.BuilderFlag.REFIT)
+    elif settings.strip_weights:  # the same weights are put back: nothing else need be possible
+        config.set_flag(lib.BuilderFlag.REFIT_IDENTICAL)
     if settings.plugin_library:
         config.profiling_verbosity = lib.ProfilingVerbosity.DETAILED
     if settings.hardware_compatible:

@@ -80,6 +80,11 @@ def plugin_form(model: ModelProto) -> ModelProto:
     return inlined(result)
 
 
+def compiled_form(model: ModelProto, with_plugins: bool) -> bytes:
+    """Return the serialised graph that a library's parser is given for a typed graph: without functions."""
+    return bytes((plugin_form(model) if with_plugins else inlined(model)).SerializeToString())
+
+
 def layer_information(trt: Any, engine: Any) -> str:
     """Return what a loaded engine says of its layers, as JSON; types of layers only if it was built to tell them."""
     return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))

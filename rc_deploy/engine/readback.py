@@ -101,19 +101,20 @@ def program_types(engine: bytes | memoryview) -> tuple[dict[str, int], dict[str,
     return dict(tensors.most_common()), dict(weights.most_common())
 
 
-def require_precision(found: Readback, asked: Precision, plan: Plan) -> None:
+def require_precision(found: Readback, asked: Precision, plan: Plan, has_weights: bool = True) -> None:
     """Raise BuildError unless the build holds what was asked for.
 
     As many convolutions and matrix products as were planned must have the type asked for, no more than were planned may
     be float32, and none may be of another type. Of the bytes of weights that were planned to have the type asked for,
     `LEAST_WEIGHT_SHARE` must be there, where the engine's program text can be read: float32 constants of the library's
-    own, scales and literals, which outweigh the weights of a very small network, say nothing.
+    own, scales and literals, which outweigh the weights of a very small network, say nothing; nor does an engine that
+    was built without its weights.
     """
     layers = dict(found.compute_layers)
     narrow = layers.pop(_LAYER_TYPE[asked], 0)
     wide = layers.pop(_LAYER_TYPE[Precision.FP32], 0)
     held = found.engine_weight_bytes.get(_ENGINE_TYPE[asked], 0)
-    short = bool(found.engine_weight_bytes) and held < LEAST_WEIGHT_SHARE * plan.narrow_bytes
+    short = has_weights and bool(found.engine_weight_bytes) and held < LEAST_WEIGHT_SHARE * plan.narrow_bytes
     if not narrow or narrow < plan.narrow or wide > plan.wide or layers or short:
         raise BuildError(
             f"The engine is not {asked}: {found.verdict()}; {plan.narrow} layers should be {asked} and "

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import onnx
 
 from rc_deploy import gpu, native
 from rc_deploy.engine import plugins
@@ -14,6 +15,7 @@ from rc_deploy.engine.library import LIBRARIES, version
 from rc_deploy.engine.log import shared_logger
 from rc_deploy.engine.messages import translate
 from rc_deploy.engine.parts import parts
+from rc_deploy.engine.refit import refit
 from rc_deploy.engine.refusal import Failure, Phase
 from rc_deploy.engine.registry import load_plugins
 from rc_deploy.errors import InputError
@@ -33,13 +35,16 @@ if TYPE_CHECKING:
     from rc_deploy.manifest import Manifest
 
 
-def load_engine(library: Library, content: bytes, plugin_library: Path | None = None) -> Any:
+def load_engine(
+    library: Library, content: bytes, plugin_library: Path | None = None, weights: bytes | None = None
+) -> Any:
     """Return the engine that the library makes of its serialised form.
 
     Args:
         library: that built it, in the same version.
         content: the serialised engine.
         plugin_library: that the engine needs.
+        weights: the graph that it was compiled from, where it was built without weights; None where it has them.
 
     Raises:
         InputError, UnsupportedError: the library refuses it; the message says why.
@@ -55,6 +60,8 @@ def load_engine(library: Library, content: bytes, plugin_library: Path | None = 
         raise _failed(library, "load") from error
     if engine is None:
         raise _failed(library, "load")
+    if weights is not None:
+        refit(trt, library, engine, weights)
     return engine
 
 
@@ -72,6 +79,7 @@ class EngineRunner:
         plugin_library: that it needs; None for none.
         cuda_graph: record the work of each batch size once, and launch that.
         runtime_cache: file that keeps what TensorRT-RTX compiles when it first runs; None to compile in every process.
+        weights: the graph that it was compiled from, where it was built without weights.
 
     Raises:
         MissingDependencyError: the library is not installed.
@@ -84,12 +92,14 @@ class EngineRunner:
         plugin_library: Path | None = None,
         cuda_graph: bool = False,
         runtime_cache: Path | None = None,
+        weights: bytes | None = None,
     ) -> None:
         self._content = content
         self._library = library
         self._plugin_library = plugin_library
         self._cuda_graph = cuda_graph
         self._cache_path = runtime_cache
+        self._weights = weights
         self._trt: Any = require(library.module, "Running an engine")
         own = gpu.driver().gpus
         self.name = f"{library.title} {version(library)} ({own[0].name if own else 'no GPU'})"
@@ -99,11 +109,12 @@ class EngineRunner:
 
         Raises:
             UnsupportedError: there is no GPU, or it, its driver or the library's version is not one for this engine.
-            InputError: the engine is damaged, or has other in- and outputs than those of a classifier.
+            InputError: the engine is damaged, has other in- and outputs than those of a classifier, or its weights
+                cannot be put back.
         """
         with ExitStack() as stack:
             self._device = stack.enter_context(Device())
-            self._engine = load_engine(self._library, self._content, self._plugin_library)
+            self._engine = load_engine(self._library, self._content, self._plugin_library, self._weights)
             self._find_tensors()
             self._configuration, self._cache = self._runtime_configuration()
             self._contexts: dict[tuple[int, int], Any] = {}
@@ -222,4 +233,8 @@ class EngineRunner:
 def runner_of(record: Manifest, engine: Path) -> EngineRunner:
     """Return what runs an engine on this machine, of which `check.obstacle` knows nothing against it."""
     paths = [native.library(needed.name) for needed in record.plugins]
-    return EngineRunner(engine.read_bytes(), LIBRARIES[record.backend["name"]], paths[0] if paths else None)
+    weights = None
+    if record.options.get("strip_weights"):
+        weights = plugins.compiled_form(onnx.load(engine.parent / record.typed_onnx.name), bool(paths))
+    library = LIBRARIES[record.backend["name"]]
+    return EngineRunner(engine.read_bytes(), library, paths[0] if paths else None, weights=weights)

@@ -58,6 +58,7 @@ class Compiled:
         seconds: from the first call of the library to the engine.
         timing_cache: the library's measurements, to be used again; empty where it keeps none.
         cache_refused: the library would not have the timing cache that it was given.
+        weights: the graph that it was compiled from, where the engine was built without weights.
     """
 
     engine: bytes | memoryview
@@ -67,6 +68,7 @@ class Compiled:
     seconds: float = 0.0
     timing_cache: bytes = b""
     cache_refused: bool = False
+    weights: bytes | None = None
 
 
 @dataclass(frozen=True)

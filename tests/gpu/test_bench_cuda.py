@@ -41,3 +41,13 @@ def test_parts_of_a_run_and_clocks_are_recorded(small_checkpoint: Path) -> None:
         assert min(parts) > 0
         assert sum(parts) <= timing.p99  # the wall clock holds all of them
     assert [set(clocks) for clocks in outcome.gpu_clocks] == [set(QUERIES)] * 2
+
+
+def test_a_profile_says_what_layers_move(small_checkpoint: Path) -> None:
+    options = BenchOptions(batches=(64,), seconds=0.0, loads=2, profile=True)
+    eager, recorded = bench([f"{small_checkpoint}@cuda", f"{small_checkpoint}@cuda-graph"], options).profiles
+    assert recorded.note
+    shares = {layer.name: layer.share for layer in eager.layers}
+    assert 0.999 <= sum(shares.values()) <= 1.05  # layers follow each other in one stream, the events between them too
+    assert all(layer.moved > 0 and layer.milliseconds > 0 for layer in eager.layers if "outside" not in layer.name)
+    assert eager.bandwidth > 1e11  # the slowest GPU that the kernels are compiled for has more

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from conftest import SPEC, plant_in_bodies, randomised
+from conftest import CALIBRATION, SPEC, plant_in_bodies, randomised
 from native_build import built_with_cuda
-from rc_deploy import checkpoint, loading, manifest, models
+from rc_deploy import checkpoint, gpu, loading, manifest, models
 from rc_deploy.check import obstacle
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.engine import BuildOptions, build
-from rc_deploy.engine.library import LIBRARIES, why_not
+from rc_deploy.engine.library import LIBRARIES, offers, why_not
 from rc_deploy.engine.plugins import Plugins
-from rc_deploy.engine.runner import EngineRunner
+from rc_deploy.engine.runner import EngineRunner, _failed
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.export import export
 from rc_deploy.graph import model as onnx_model
@@ -60,6 +60,11 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return path
 
 
+def options(backend: str, plugins: Plugins, precision: Precision) -> BuildOptions:
+    calibration = CALIBRATION if precision.quantised else None
+    return BuildOptions(precision, backend=backend, plugins=plugins, batch=(BATCH,), calibration=calibration)
+
+
 def engine_of(network: Path, backend: str, plugins: Plugins, precision: Precision) -> Path:
     """Build an engine, or skip the test with the reason why there can be none here."""
     if problem := why_not(LIBRARIES[backend]):
@@ -72,7 +77,7 @@ def engine_of(network: Path, backend: str, plugins: Plugins, precision: Precisio
             build(
                 network.with_suffix(".onnx"),
                 path,
-                BuildOptions(precision=precision, backend=backend, plugins=plugins, batch=(BATCH,)),
+                options(backend, plugins, precision),
             )
     if problem := obstacle(manifest.read(path)):
         pytest.skip(f"this machine does not run the engine: {problem}")
@@ -97,7 +102,7 @@ def validated(case: Case) -> Validation:
     return outcome
 
 
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+@pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_engine_computes_what_its_typed_onnx_does(way: object, precision: Precision, runnable: Case) -> None:
     """Against PyTorch within the derived tolerance; so is the typed ONNX, and between them lies at most twice that."""
@@ -187,6 +192,19 @@ def test_auto_keeps_what_is_faster(network: Path, monkeypatch: pytest.MonkeyPatc
     assert "measured at batch 8" in chosen["why"]
 
 
+@pytest.mark.parametrize("precision", [Precision.FP16])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_an_engine_without_weights_gets_them_back(
+    way: tuple[str, Plugins], precision: Precision, runnable: Case, tmp_path: Path
+) -> None:
+    source, engine = runnable.reference.with_suffix(".onnx"), tmp_path / "stripped.engine"
+    build(source, engine, replace(options(*way, precision), strip_weights=True))
+    weights = sum(len(tensor.raw_data) for tensor in onnx_model.load(engine.with_suffix(".onnx")).graph.initializer)
+    assert engine.stat().st_size <= runnable.engine.stat().st_size - weights / 2, "the weights are still in it"
+    outcome = validated(Case(runnable.reference, engine))
+    assert outcome.passed, outcome.criteria
+
+
 @pytest.mark.parametrize("precision", [Precision.FP32])
 @pytest.mark.parametrize("way", [("tensorrt", Plugins.OFF), ("tensorrt-rtx", Plugins.OFF)], ids=str)
 def test_damaged_engines_are_refused_in_words(way: tuple[str, Plugins], precision: Precision, runnable: Case) -> None:
@@ -194,3 +212,29 @@ def test_damaged_engines_are_refused_in_words(way: tuple[str, Plugins], precisio
     for damaged in (content[: len(content) // 2], b"\x55" + content[1:], b""):
         with pytest.raises((InputError, UnsupportedError), match="does not load the engine"):
             EngineRunner(bytes(damaged), LIBRARIES[way[0]]).__enter__()
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16])
+@pytest.mark.parametrize("way", [("tensorrt", Plugins.OFF), ("tensorrt-rtx", Plugins.OFF)], ids=str)
+def test_a_size_beyond_the_profile_is_named(way: tuple[str, Plugins], precision: Precision, runnable: Case) -> None:
+    """The library's own words, which are translated."""
+    library = LIBRARIES[way[0]]
+    with EngineRunner(runnable.engine.read_bytes(), library) as runner:
+        assert runner.run(np.zeros((2, *SPEC.shape), np.float32)).shape == (2, 10)
+        context = next(iter(runner._contexts.values()))
+        assert not context.set_input_shape(runner._input, (BATCH.maximum + 1, *SPEC.shape))
+        assert "profile" in str(_failed(library, "run"))
+
+
+def test_an_engine_for_another_gpu_is_called_unrunnable_and_is(network: Path, tmp_path: Path) -> None:
+    """TensorRT-RTX alone builds for GPUs that are not there."""
+    library = LIBRARIES["tensorrt-rtx"]
+    own = gpu.driver().gpus[0].compute_capability
+    others = [capability for capability in offers(library) if capability.split(".")[0] != own.split(".")[0]]
+    engine = tmp_path / "other.engine"
+    asked = replace(options(library.name, Plugins.OFF, Precision.FP16), compute_capabilities=(others[-1],))
+    build(network.with_suffix(".onnx"), engine, asked)
+    assert f"built for compute capability {others[-1]}" in obstacle(manifest.read(engine))
+    assert loading.load(engine).note
+    with pytest.raises((InputError, UnsupportedError)):
+        EngineRunner(engine.read_bytes(), library).__enter__()
