@@ -92,7 +92,7 @@ class _NetworkLayers:
         # Errors of weights are the same at every position and in every image: each part of the images gets its own.
         parts = [part for part in np.array_split(images, DRAWS) if len(part)]
         draws = [
-            disturbed_outputs(self._network, part, chosen, PERTURBATION, self._folded, seed)
+            disturbed_outputs(self._network, disturbed(part, seed), chosen, PERTURBATION, self._folded, seed)
             for seed, part in enumerate(parts)
         ]
         moved = {path: np.concatenate([draw[path][0] for draw in draws]) for path in chosen}
@@ -104,7 +104,7 @@ class _NetworkLayers:
     def _measured(self, module: str, found: Array, exact: Array, moved: Array, disturbances: int) -> MeasuredLayer:
         """Return the larger of what two kinds of error show: float32's roundings, and disturbances of known size."""
         predicted = math.sqrt(sum(rounding.float32_variance() for rounding in self.roundings[module]))
-        known = PERTURBATION * math.sqrt(disturbances)
+        known = PERTURBATION * math.sqrt(1 + disturbances)
         true = exact.astype(np.float64)
         pairs = [(found.astype(np.float64), predicted), (moved.astype(np.float64), known)]
         grown = [relative(values, true) / size for values, size in pairs if size]
@@ -126,15 +126,29 @@ class _GraphLayers:
 
     def measure(self, modules: Sequence[str], images: NDArray[np.float32]) -> dict[str, MeasuredLayer]:
         tensors = [self._tensors[module] for module in modules]
-        graphs = (self._graph, *(graph for graph, _ in self._moved))
-        values, *draws = (layer_outputs(graph, tensors, images, self._threads) for graph in graphs)
+        values = layer_outputs(self._graph, tensors, images, self._threads)
+        draws = [
+            layer_outputs(graph, tensors, disturbed(images, seed), self._threads)
+            for seed, (graph, _) in enumerate(self._moved)
+        ]
         return {
             module: self._measured(module, value, list(moved))
             for module, value, *moved in zip(modules, values, *draws, strict=True)
         }
 
     def _measured(self, module: str, value: Array, moved: list[Array]) -> MeasuredLayer:
-        known = PERTURBATION * math.sqrt(self._moved[0][1][module])
+        known = PERTURBATION * math.sqrt(1 + self._moved[0][1][module])
         true = np.concatenate([value] * len(moved)).astype(np.float64)
         found = np.concatenate(moved).astype(np.float64)
         return MeasuredLayer(value, max(1.0, relative(found, true) / known), unevenness(found, true))
+
+
+def disturbed(images: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Return images of which every value is off by a little, by a relative error that `seed` draws for that value.
+
+    Pixels have 256 values. Those of one value are rounded alike, and where a sky is all of one colour their errors add
+    up in a convolution instead of cancelling.
+    """
+    values, places = np.unique(images, return_inverse=True)
+    noise = 1 + PERTURBATION * np.random.default_rng(seed).standard_normal(values.size)
+    return np.asarray((values * noise)[places].reshape(images.shape), np.float32)

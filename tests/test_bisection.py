@@ -15,8 +15,9 @@ import pytest
 
 import faults
 from conftest import SPEC
-from rc_deploy import bisection, checkpoint, data, loading
+from rc_deploy import bisection, checkpoint, data, loading, reference_layers
 from rc_deploy.bisection import Bisection, bisect
+from rc_deploy.condition import PERTURBATION
 from rc_deploy.engine import BuildOptions, build
 from rc_deploy.errors import InputError, ParityError
 from rc_deploy.export import ExportOptions, export
@@ -198,3 +199,37 @@ def test_graphs_without_names_are_refused(small_checkpoint: Path, small_onnx: Pa
     # The whole network remains; it has no name either where its last node was renamed.
     with pytest.raises(InputError, match="cannot be told"):
         layers_of(tmp_path / "nameless.onnx", small_checkpoint)
+
+
+def test_values_that_are_equal_are_disturbed_alike() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 16, 16)).astype(np.float32) - 100
+    moved = reference_layers.disturbed(images, 0)
+    for value in np.unique(images):
+        assert np.unique(moved[images == value]).size == 1
+    relative = moved[images != 0] / images[images != 0] - 1
+    # Of 255 values, with 3 standard errors of their standard deviation.
+    assert np.std(relative) == pytest.approx(PERTURBATION, rel=3 / np.sqrt(2 * 255))
+    assert not np.array_equal(moved, reference_layers.disturbed(images, 1))
+
+
+def test_errors_of_equal_pixels_add_up_and_others_cancel() -> None:
+    random = np.random.default_rng(0)
+    colours = random.uniform(1, 2, (256, 1, 1, 1)).astype(np.float32)
+    noise = random.uniform(1, 2, (256, 1, 16, 16)).astype(np.float32)
+    for images, size in ((np.broadcast_to(colours, noise.shape), PERTURBATION), (noise, PERTURBATION / 16)):
+        means = images.mean((1, 2, 3), np.float64)
+        errors = reference_layers.disturbed(images, 0).mean((1, 2, 3), np.float64) / means - 1
+        # Of 256 images with 3 standard errors; squares of the noise's values add 4% to what of 16 x 16 remains.
+        assert np.std(errors) == pytest.approx(size, rel=3 / np.sqrt(2 * 256) + 0.04)
+
+
+@pytest.mark.parametrize("reference", [".pt", ".onnx"])
+def test_what_the_input_is_off_by_counts(
+    reference: str, small_checkpoint: Path, small_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = loading.load(small_checkpoint.with_suffix(reference), bodies=True)
+    layers = reference_layers.layers_of(loaded, {"stem.0"}, None)
+    name = next(iter(layers.modules))
+    before = layers.measure([name], IMAGES)[name].condition
+    monkeypatch.setattr(reference_layers, "disturbed", lambda images, seed: images * np.float32(1.5))
+    assert layers.measure([name], IMAGES)[name].condition > 10 * before
