@@ -105,6 +105,16 @@ def test_any_signal_is_named(
     assert set(contents(tmp_path)) - set(earlier) == {"m.engine.log"}
 
 
+def test_a_worker_that_ends_before_it_is_asked_is_an_error_in_words(
+    small_onnx: Path, tmp_path: Path, in_worker: Callable[[str], None]
+) -> None:
+    """It is started before the graph is read."""
+    in_worker("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    with pytest.raises(BuildError, match=r"ended its process with SIGSEGV .* Nothing was written"):
+        build(small_onnx, tmp_path / "m.engine", FP16)
+    assert {file.name for file in tmp_path.iterdir()} <= {"site", "m.engine.log"}
+
+
 def test_a_bug_in_the_worker_keeps_its_traceback(
     small_onnx: Path, tmp_path: Path, in_worker: Callable[[str], None]
 ) -> None:
