@@ -2,8 +2,8 @@
 
 ResNet-32, SENet-32 and ResCNet-32 for 32x32 images, each in PyTorch eager and through torch.compile, in ONNX Runtime
 with bodies and with librc_ort, and in OpenVINO where it is installed: all of them side by side in one process, at batch
-1, 8 and 64, with one thread and with two. Three quarters of an hour on two cores, most of it torch.compile's; a third of
-that with --loads 2 --seconds 2. Run it on a quiet machine.
+1, 8 and 64, with one thread and with two. Three quarters of an hour on two cores, most of it torch.compile's; a third
+of that with --loads 2 --seconds 2. Run it on a quiet machine.
 """
 
 from __future__ import annotations
