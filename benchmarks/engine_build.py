@@ -3,9 +3,11 @@
 Each build is a process of its own, timed from its start to its exit, so both columns hold the start of Python, its
 imports and the engine on disk; the two kinds take turns. The same library is asked for the same: GPUs, profile and no
 TF32. The bare API is given the typed ONNX that rc-deploy made before, functions inlined, so that it has nothing to
-convert: what rc-deploy takes longer is everything that it does besides. `cpu` is by how much more processor time it
-takes, the worker process included: where other programs run as well, that is what can be believed. Python may keep its
-compiled modules, as it does where packages are installed. A precision that wants data:
+convert: what rc-deploy takes longer is everything that it does besides. `over` is the median of the differences of two
+builds side by side, `least` the difference of the fastest of each kind: whatever else the machine does can only make a
+build slower, so that is rc-deploy's own part, and what the bound is held against. `cpu` is by how much more processor
+time it takes, the worker process included. Python may keep its compiled modules, as it does where packages are
+installed. A precision that wants data:
 --with int8="--calibration cifar10:train".
 """
 
@@ -63,7 +65,8 @@ class Row:
     """What building one model in one precision took: medians of seconds, and bytes of the engines.
 
     `_cpu` is processor time, `library_seconds` what the manifest states, which is part of `rc_deploy_seconds`, `over`
-    the median of what rc-deploy took longer than the build by the bare API just before it.
+    the median of what rc-deploy took longer than the build by the bare API just before it, `over_least` by how much its
+    fastest build is slower than the fastest by the bare API.
     """
 
     model: str
@@ -74,6 +77,7 @@ class Row:
     rc_deploy_cpu: float
     library_seconds: float
     over: float
+    over_least: float
     bare_bytes: int
     rc_deploy_bytes: int
     runs: int
@@ -81,7 +85,7 @@ class Row:
     @property
     def holds(self) -> bool:
         """Whether rc-deploy takes at most `SHARE` or `SECONDS` longer."""
-        return self.over <= max(SHARE * self.bare_seconds, SECONDS)
+        return self.over_least <= max(SHARE * self.bare_seconds, SECONDS)
 
 
 def main() -> int:
@@ -96,7 +100,8 @@ def main() -> int:
     given = parser.parse_args()
     options = {name: shlex.split(text) for name, _, text in (entry.partition("=") for entry in given.options)}
     rows, failed = [], False
-    heads = {"bare API": 10, "rc-deploy": 11, "library": 9, "over": 8, "cpu": 8, "bare bytes": 13, "bytes": 13}
+    heads = {"bare API": 10, "rc-deploy": 11, "library": 9, "over": 8, "least": 8, "cpu": 8}
+    heads |= {"bare bytes": 13, "bytes": 13}
     print(f"{'model':24}{'type':>6}" + "".join(f"{head:>{width}}" for head, width in heads.items()))
     for model in given.models:
         for precision in given.precision:
@@ -133,8 +138,9 @@ def _row(model: Path, precision: str, options: list[str], backend: str, runs: in
         bare_seconds, seconds, bare_cpu, cpu, library, over = (
             round(median(values), 3) for values in zip(*taken, strict=True)
         )
+        least = round(min(run[1] for run in taken) - min(run[0] for run in taken), 3)
         sizes_in_bytes = bare.stat().st_size, engine.stat().st_size
-    return Row(model.name, precision, bare_seconds, seconds, bare_cpu, cpu, library, over, *sizes_in_bytes, runs)
+    return Row(model.name, precision, bare_seconds, seconds, bare_cpu, cpu, library, over, least, *sizes_in_bytes, runs)
 
 
 def _timed(command: list[str]) -> tuple[float, float]:
@@ -151,7 +157,8 @@ def _print(row: Row) -> None:
     more = row.rc_deploy_cpu - row.bare_cpu
     print(
         f"{row.model:24}{row.precision:>6}{row.bare_seconds:8.2f} s{row.rc_deploy_seconds:9.2f} s"
-        f"{row.library_seconds:7.2f} s{row.over:+6.2f} s{more:+6.2f} s{row.bare_bytes:13,}{row.rc_deploy_bytes:13,}"
+        f"{row.library_seconds:7.2f} s{row.over:+6.2f} s{row.over_least:+6.2f} s{more:+6.2f} s"
+        f"{row.bare_bytes:13,}{row.rc_deploy_bytes:13,}"
         + ("" if row.holds else f"  more than {SHARE:.0%} and {SECONDS:g} s"),
         flush=True,
     )

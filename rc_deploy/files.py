@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from rc_deploy.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from concurrent.futures import Future
 
 _WORDS = {
     stat.S_IFDIR: "a folder",
@@ -31,6 +32,7 @@ _WORDS = {
 }
 # /dev/stdout and its like are links to these; behind them may be a plain file that a shell is writing to.
 _STREAM = re.compile(r"/proc/\w+/fd/\d+")
+_PIECE = 1 << 20  # bytes: small enough to stay in a processor's cache
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -117,8 +119,6 @@ def _staged(path: Path) -> Iterator[tuple[Path, Path]]:
         raise _output_error(path, error) from None
     try:
         yield temporary, target
-    except OSError as error:
-        raise _output_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -140,29 +140,46 @@ def atomic_write(path: Path) -> Iterator[Path]:
         OutputError: the file could not be written or renamed.
     """
     with _staged(path) as (temporary, target):
-        yield temporary
-        _finish(temporary)
-        temporary.replace(target)
+        try:
+            yield temporary
+            _finish(temporary)
+            temporary.replace(target)
+        except OSError as error:
+            raise _output_error(path, error) from error
 
 
-def write_together(contents: Mapping[Path, bytes | memoryview]) -> None:
-    """Write files that belong together: all are on the disk before the first replaces an earlier one.
+class Together:
+    """Files that belong together: all are on the disk before the first replaces an earlier one. See `together`."""
 
-    They are replaced in the order given; last goes the file that vouches for the others.
+    def __init__(self, stack: ExitStack, pool: ThreadPoolExecutor) -> None:
+        self._stack, self._pool = stack, pool
+        self._staged: list[tuple[Path, Path, Path, Future[None]]] = []
 
-    Raises:
-        OutputError: one of them could not be written. No earlier file was replaced, unless a rename failed.
-    """
-    with ExitStack() as stack:
-        staged = [(path, *stack.enter_context(_staged(path))) for path in contents]
-        with ThreadPoolExecutor(len(staged)) as pool:
-            places = [(path, temporary) for path, temporary, _ in staged]
-            list(pool.map(_write, *zip(*places, strict=True), contents.values()))
-        for path, temporary, target in staged:
+    def write(self, path: Path, data: bytes | memoryview) -> None:
+        """Begin to write what `path` is to hold, beside whatever the caller does next. Raises OutputError."""
+        temporary, target = self._stack.enter_context(_staged(path))
+        self._staged.append((path, temporary, target, self._pool.submit(_write, path, temporary, data)))
+
+    def replace(self) -> None:
+        """Wait for all, then put them in their places in the order given; last goes the file that vouches for others.
+
+        Raises:
+            OutputError: one of them could not be written. No earlier file was replaced, unless a rename failed.
+        """
+        for *_, written in self._staged:
+            written.result()
+        for path, temporary, target, _ in self._staged:
             try:
                 temporary.replace(target)
             except OSError as error:
                 raise _output_error(path, error) from error
+
+
+@contextmanager
+def together() -> Iterator[Together]:
+    """Yield what writes files that belong together; what was not put in its place in the end is gone."""
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        yield Together(stack, pool)
 
 
 def _write(path: Path, temporary: Path, data: bytes | memoryview) -> None:
@@ -176,7 +193,17 @@ def _write(path: Path, temporary: Path, data: bytes | memoryview) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically. Raises OutputError."""
-    write_together({path: data})
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Whether a file's bytes are `content`; read in pieces, as it may be large."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size != len(content):
+            return False
+        starts = range(0, len(content), _PIECE)
+        return all(file.read(_PIECE) == content[start : start + _PIECE] for start in starts)
 
 
 def json_bytes(document: Any) -> bytes:

@@ -16,7 +16,7 @@ from rc_deploy.artefacts import Kind, recognise
 from rc_deploy.engine import BuildOptions, build
 from rc_deploy.errors import InputError, OutputError
 from rc_deploy.export import export
-from rc_deploy.files import atomic_write, require_file, require_writable, sha256, write_bytes, write_together
+from rc_deploy.files import atomic_write, holds, require_file, require_writable, sha256, together, write_bytes
 from rc_deploy.outputs import require_outputs
 from rc_deploy.specs import Precision
 from rc_deploy.validate import ValidateOptions, validate
@@ -327,9 +327,25 @@ def test_a_full_disk_leaves_all_three_files_of_a_build(call: int, place: Path, m
 
 def test_a_failed_rename_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "replace", failing_at(2, Path.replace, errno.EIO))
-    with pytest.raises(OutputError, match=r"second could not be written: Input/output error"):
-        write_together({tmp_path / "first": b"1", tmp_path / "second": b"2", tmp_path / "third": b"3"})
+    with together() as files:
+        for name in ("first", "second", "third"):
+            files.write(tmp_path / name, b"1")
+        with pytest.raises(OutputError, match=r"second could not be written: Input/output error"):
+            files.replace()
     assert [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 21) + 7])
+def test_a_file_holds_its_own_bytes_alone(size: int, tmp_path: Path) -> None:
+    content = bytes(range(251)) * (size // 251 + 1)
+    path = tmp_path / "file"
+    path.write_bytes(content[:size])
+    assert holds(path, content[:size])
+    assert not holds(path, content[: size + 1])
+    for place in {0, size // 2, size - 1} if size else ():
+        changed = bytearray(content[:size])
+        changed[place] ^= 1
+        assert not holds(path, bytes(changed))
 
 
 def test_manifests_and_results_are_about_the_bytes_that_were_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from rc_deploy.engine.record import options_as_json, profile_shapes
 from rc_deploy.engine.settings import OnPhase, OnProgress, Settings
 from rc_deploy.engine.source import read_source
 from rc_deploy.engine.typed_graph import require_replaceable, typed_graph
-from rc_deploy.files import digest, write_together
+from rc_deploy.files import digest, together
 from rc_deploy.manifest import FileRecord, Manifest
 from rc_deploy.outputs import require_outputs
 from rc_deploy.specs import Precision
@@ -82,10 +83,12 @@ def build(
         KeyboardInterrupt: Ctrl-C.
     """
     _require_outputs(source, output, options)
-    library = choose(options.backend)
-    # The library works in a process of its own: this one hashes meanwhile.
-    with started(library) as worker, ThreadPoolExecutor(1) as beside:
-        given = read_source(source, options)
+    # What waits for the disk or lets other threads run goes beside what does not; the library has its own process.
+    with ThreadPoolExecutor(1) as beside, together() as files, ExitStack() as stack:
+        reading = beside.submit(read_source, source, options)
+        library = choose(options.backend)
+        worker = stack.enter_context(started(library))
+        given = reading.result()
         plugin_library = plugins.find(library, options.plugins)
         settings = _settings(library, options, given.profiles)
         on_phase(f"Converting to {options.precision}")
@@ -97,12 +100,15 @@ def build(
         compiled, chosen = compile_chosen(
             library, typed, compilation, given.profiles[0].optimum, options.plugins, plugin_library, on_phase
         )
-        engine_hash = beside.submit(digest, compiled.engine)
-        found = read_back(compiled)
+        files.write(typed_path, typed.content)
+        files.write(output, compiled.engine)
+        types = beside.submit(read_back, compiled)
+        engine_hash = digest(compiled.engine)
+        found = types.result()
         require_precision(found, options.precision, typed.plan, has_weights=not options.strip_weights)
         source_hash, typed_hash = hashes.result()
         record = Manifest(
-            engine=FileRecord(output.name, engine_hash.result()),
+            engine=FileRecord(output.name, engine_hash),
             source=FileRecord(source.name, source_hash),
             typed_onnx=FileRecord(typed_path.name, typed_hash),
             checkpoint_sha256=given.provenance.checkpoint_sha256,
@@ -121,7 +127,8 @@ def build(
             plugins=[FileRecord.of(plugin_library)] if plugin_library and chosen.plugins else [],
             rc_nodes=chosen.to_json(),
         )
-        write_together({typed_path: typed.content, output: compiled.engine, manifest_path: manifest.content(record)})
+        files.write(manifest_path, manifest.content(record))
+        files.replace()
     warnings = [*compiled.warnings, *compilation.store()]
     return BuildResult(output, typed_path, record, found, warnings, typed.assigned.search)
 

@@ -74,7 +74,6 @@ def compile_graph(
             raise _unwritten(str(error.strerror)) from None
         worker.begin({"settings": settings.to_json(), "sizes": [len(blob) for blob in given]})
         heard = _listen(worker.channel, on_phase, on_progress)
-        status = worker.wait()
         if "compiled" in heard.answer:
             return _compiled(heard, files.answer)
         if "unwritten" in heard.answer:
@@ -85,7 +84,7 @@ def compile_graph(
             raise UnsupportedError(heard.answer["unsupported"], heard.answer["hint"])
         if "refused" in heard.answer:
             raise _refused(library, graph, heard, kept)
-        raise _ended(library, status, heard, words, kept)
+        raise _ended(library, worker.wait(), heard, words, kept)
 
 
 def _listen(channel: BinaryIO, on_phase: OnPhase, on_progress: OnProgress) -> _Heard:
@@ -102,6 +101,7 @@ def _listen(channel: BinaryIO, on_phase: OnPhase, on_progress: OnProgress) -> _H
             (heard.warnings if message["severity"] == "WARNING" else heard.errors).append(message["message"])
         else:
             heard.answer = message
+            break  # what it takes to end is not waited for
     return heard
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rc_deploy import manifest
 from rc_deploy.assignment import assign
 from rc_deploy.errors import OutputError
-from rc_deploy.files import digest
+from rc_deploy.files import digest, holds, sha256
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.plan import planned
 
@@ -74,10 +74,10 @@ def require_replaceable(place: Path, typed: TypedGraph, engine: Path) -> None:
 
     Nobody named that place, so nobody agreed to lose what lies there. Raises OutputError.
     """
-    if not place.exists() or (found := place.read_bytes()) == typed.content:
+    if not place.exists() or holds(place, typed.content):
         return
     earlier = manifest.typed_onnx_of(engine)
-    if earlier is None or digest(found) != earlier.sha256:
+    if earlier is None or sha256(place) != earlier.sha256:
         raise OutputError(
             f"The typed ONNX written beside the engine would overwrite {place}, which no earlier build of {engine} "
             "wrote.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from rc_deploy.errors import InputError
@@ -9,6 +10,7 @@ from rc_deploy.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
     from onnx import ModelProto
 
@@ -25,12 +27,25 @@ def require_texts(model: ModelProto, name: str) -> None:
 
 def _texts(message: Message) -> Iterator[tuple[str, Any]]:
     """Yield name and value of every field of text in a message and in those inside it."""
-    for field, value in message.ListFields():
-        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+    for name, is_text, repeated in _fields(message.DESCRIPTOR):
+        if not repeated and not message.HasField(name):
             continue
-        values = [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value  # one, or several
-        for inner in values:
-            if field.type == field.TYPE_STRING:
-                yield field.name, inner
+        value = getattr(message, name)
+        for inner in value if repeated else (value,):
+            if is_text:
+                yield name, inner
             else:
                 yield from _texts(inner)
+
+
+@cache
+def _fields(kind: Descriptor) -> list[tuple[str, bool, bool]]:
+    """Return name of the fields that are or hold text, whether it is text itself, and whether there may be several.
+
+    Not asked for are the others: a tensor's bytes would be copied.
+    """
+    return [
+        (field.name, field.type == field.TYPE_STRING, not field.has_presence)
+        for field in kind.fields
+        if field.type in (field.TYPE_STRING, field.TYPE_MESSAGE)
+    ]
