@@ -104,6 +104,7 @@ def parts(rehearse: bool) -> tuple[Part, ...]:
         ),
         Part("bandwidth", "bytes a second, beside a copy", _python(*speed, "bandwidth"), 60, kernels),
         Part("tails", "residual tails beside eager and compiled PyTorch", _python(*speed, "tails"), 240, kernels),
+        Part("plans", "ways to launch residual tails", _python(*speed, "plans"), 90, kernels),
         Part(
             "networks", "whole networks in PyTorch: eager, CUDA graphs, torch.compile, and what they launch",
             _python("benchmarks/networks_gpu.py", "{folder}/measured.json", *rehearsed), 150,

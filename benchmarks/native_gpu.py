@@ -4,7 +4,8 @@
 
 Bandwidth: each operator on tensors much larger than the device's cache, next to a copy of as many bytes. Tails: all 15
 of ResCNet-32, at several batches, next to the same in PyTorch's eager operators and torch.compile's: everything in CUDA
-graphs, and then the kernels and the eager operators launched one by one, as a program without graphs does.
+graphs, and then the kernels and the eager operators launched one by one, as a program without graphs does. Plans:
+single tails launched as the rules of plugins/cuda/tail_plan.h have it, next to every other way to launch them.
 
 Every work is done 20 times between two events, as one CUDA graph where there is one, so that the host's time for a
 launch is no part of it. The file is written after every figure: a run that is stopped leaves those that it had.
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,17 +50,24 @@ LARGE_TAILS = {
     "CalibratedTail, first stage of ResNet-50": (256, 256, 56 * 56, 64),
     "CalibratedTail, last stage of ResNet-50": (1024, 2048, 49, 512),
 }
+# Tails that plans are compared on (C, positions, hidden): those of ResCNet-32 and of ResCNet-50's four stages.
+PLANNED = [*STAGES, (256, 56 * 56, 64), (512, 28 * 28, 128), (1024, 14 * 14, 256), (2048, 49, 512)]
+PLANNED_BATCHES, PLANNED_DTYPES = (1, 8, 64), ("float16", "float32")
+# Blocks that share a sample, -1 standing for three kernels, with the threads of each; 0 are as many as suit it.
+BY_THE_RULES = (0, 0)
+PLANS = [BY_THE_RULES, (-1, 0), *((blocks, threads) for blocks in (1, 2, 4, 8) for threads in (128, 256, 512, 1024))]
 # Autotuning takes minutes: it is left to the one configuration that the claim is about.
 AUTOTUNED = ("float16", 1)
 
 Work = Callable[[], Any]
+Shapes = tuple[tuple[int, int, int, int], ...]
 
 
 def main() -> None:
     """Run the parts and write their record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--part", choices=("bandwidth", "tails"), help="only this one")
+    parser.add_argument("--part", choices=("bandwidth", "tails", "plans"), help="only this one")
     parser.add_argument("--batch", default="1,8,64", help="batches of the tails")
     parser.add_argument("--rehearse", action="store_true", help="the same steps on a CPU, without the kernels")
     arguments = parser.parse_args()
@@ -66,7 +75,11 @@ def main() -> None:
         raise SystemExit("native_gpu.py: PyTorch finds no GPU here, and nothing was measured")
     device: Device = StandIn() if arguments.rehearse else Gpu(Kernels(built_with_cuda("librc_cuda.so")))
     record: dict[str, Any] = {"rehearsal": arguments.rehearse, "machine": machine_of(device)}
-    figures = {"bandwidth": _bandwidths(device), "tails": _all_tails(device, arguments.batch)}
+    figures = {
+        "bandwidth": _bandwidths(device),
+        "tails": _all_tails(device, arguments.batch),
+        "plans": _all_plans(device),
+    }
     for part in [arguments.part] if arguments.part else figures:
         record[part] = {}
         for name, figure in figures[part]:
@@ -83,6 +96,7 @@ class Device(Protocol):
     title: str
     large: tuple[int, int, int]  # N, C, positions of the tensors whose bytes are counted
     tails: dict[str, tuple[int, int, int, int]]  # the same, with the hidden layer, of whole tails
+    planned: Shapes  # of those that plans are compared on
     rounds: int
     warm_up: int
     repeats: int  # of a work in a round
@@ -107,6 +121,7 @@ class Gpu:
     name = "cuda"
     large = (256, 256, 56 * 56)  # 411 MB of halves
     tails = LARGE_TAILS
+    planned: Shapes = tuple((batch, *planes) for planes in PLANNED for batch in PLANNED_BATCHES)
     rounds, warm_up, repeats = 30, 5, 20
 
     def __init__(self, kernels: Kernels | None) -> None:
@@ -160,6 +175,7 @@ class StandIn:
     title = "none: a rehearsal on a CPU"
     large = (2, 16, 64)
     tails = dict.fromkeys(LARGE_TAILS, (2, 16, 64, 4))
+    planned: Shapes = ((1, 16, 64, 4), (2, 4, 64, 1))
     rounds, warm_up, repeats = 3, 1, 2
 
     def __init__(self) -> None:
@@ -187,7 +203,9 @@ class StandIn:
 
 
 class _PyTorchKernels:
-    """What `native_cuda.Kernels` computes, by PyTorch; it needs no workspace."""
+    """What `native_cuda.Kernels` computes, by PyTorch; it needs no workspace, and knows one plan."""
+
+    _blocks = 0
 
     def gclu(self, x: Tensor, y: Tensor, approximate: str = "none") -> None:
         y.copy_(rc.gclu(x, approximate))
@@ -201,7 +219,12 @@ class _PyTorchKernels:
     def workspace(self, a: Tensor) -> Tensor:
         return a.new_empty(1)
 
+    def set_tail_plan(self, blocks: int, threads: int = 0) -> None:  # noqa: ARG002
+        self._blocks = blocks
+
     def calibrated_tail(self, a: Tensor, shortcut: Tensor, weights: list[Tensor], y: Tensor, _: Tensor) -> None:
+        if self._blocks > a.shape[1]:
+            raise RuntimeError("there is no such plan")
         y.copy_(_eager_tail(a, shortcut, *weights))
 
 
@@ -309,6 +332,36 @@ def _tails(device: Device, dtype: str, batch: int) -> dict[str, Any]:
         "launched_one_by_one": _beside_fused(one_by_one),
         "kernels": counts,
     }
+
+
+def _all_plans(device: Device) -> Iterator[tuple[str, Any]]:
+    for dtype in PLANNED_DTYPES:
+        for shape in device.planned:
+            yield f"{dtype}, batch {shape[0]}, {shape[1]}x{shape[2]}, hidden {shape[3]}", _plans(device, dtype, shape)
+
+
+def _plans(device: Device, dtype: str, shape: tuple[int, int, int, int]) -> dict[str, Any]:
+    """Microseconds of one tail by each plan that has room, in CUDA graphs, and how far the rules' is from the best."""
+    tail, _ = _large_tail(device, shape, DTYPES[dtype])
+    works = {}
+    try:
+        for plan in PLANS:
+            device.kernels.set_tail_plan(*plan)
+            with suppress(RuntimeError):  # it has no room
+                tail()
+                works[_words(plan)] = device.replayed(tail)
+    finally:
+        device.kernels.set_tail_plan(*BY_THE_RULES)
+    times = {name: 1e6 * float(np.median(time)) for name, time in in_turns(device, works).items()}
+    best = min(times, key=lambda name: times[name])
+    return {"microseconds": times, "best": best, "rules_beside_best": times[_words(BY_THE_RULES)] / times[best]}
+
+
+def _words(plan: tuple[int, int]) -> str:
+    blocks, threads = plan
+    if plan == BY_THE_RULES:
+        return "by the rules"
+    return "three kernels" if blocks < 0 else f"{blocks} blocks of {threads} threads"
 
 
 def _beside_fused(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:

@@ -58,6 +58,10 @@ class Kernels:
         operands = Tail(*pointers, *_planes(a), hidden, DEFAULT_EPSILON, _dtype(a))
         self._check(self._library.rc_cuda_calibrated_tail(ctypes.byref(operands), _stream()))
 
+    def set_tail_plan(self, blocks: int, threads: int = 0) -> None:
+        """Have tails launched with so many blocks to a sample, -1 for three kernels, 0 by the rules."""
+        self._check(self._library.rc_cuda_set_tail_plan(blocks, threads))
+
     def _check(self, status: int) -> None:
         if status != 0:
             raise RuntimeError(f"status {status}: {self._library.rc_cuda_last_error().decode()}")

@@ -293,7 +293,7 @@ def test_networks_rehearse_every_figure(tmp_path: Path) -> None:
 
 def test_benchmark_rehearses_every_figure(tmp_path: Path) -> None:
     record = rehearsed("native_gpu.py", tmp_path / "measured.json", "--batch", "1")
-    for name in ("bandwidth", "tails"):
+    for name in ("bandwidth", "tails", "plans"):
         assert unfound_figures(name, record) == []
     assert set(record["bandwidth"]) == {"float32", "float16", "bfloat16"}
     assert len(record["bandwidth"]["float16"]) == 9
@@ -301,6 +301,17 @@ def test_benchmark_rehearses_every_figure(tmp_path: Path) -> None:
     tails = record["tails"]["float16, batch 1"]
     assert set(tails["in_cuda_graphs"]["microseconds"]) == {"fused", "eager", "compiled", "autotuned"}
     assert set(tails["launched_one_by_one"]["microseconds"]) == {"fused", "eager"}
+    whole, small = (
+        record["plans"]["float16, batch 1, 16x64, hidden 4"],
+        record["plans"]["float16, batch 2, 4x64, hidden 1"],
+    )
+    assert len(whole["microseconds"]) == len(native_gpu.PLANS)
+    assert set(whole["microseconds"]) - set(small["microseconds"]) == {
+        f"8 blocks of {threads} threads" for threads in (128, 256, 512, 1024)
+    }
+    assert (
+        whole["rules_beside_best"] == whole["microseconds"]["by the rules"] / whole["microseconds"][whole["best"]] >= 1
+    )
 
 
 @pytest.mark.parametrize(("kernels", "readings"), [(1, 3), (3, 4)])

@@ -93,6 +93,24 @@ rc_status permit_shared_memory(std::int64_t wanted, const DeviceLimits& device) 
                  "granting shared memory to the kernel");
 }
 
+// What rc_cuda_set_tail_plan() has asked this thread for in the rules' place; 0 blocks are no wish.
+struct Wish {
+  int cluster;
+  int threads;
+};
+thread_local Wish wish = {};
+
+rc_status plan(const TailShape& shape, const DeviceLimits& device, TailPlan* found) {
+  if (wish.cluster == 0) {
+    *found = plan_tail(shape, device);
+    return RC_OK;
+  }
+  *found = wish.cluster > 0 ? plan_fused(shape, device, wish.cluster, wish.threads) : TailPlan{};
+  return found->fused == (wish.cluster > 0)
+             ? RC_OK
+             : fail(RC_UNSUPPORTED, "%d blocks to a sample have no room on this device", wish.cluster);
+}
+
 template <typename T>
 rc_status launch_tail(const rc_tail& operands, void* stream) {
   DeviceLimits device = {};
@@ -118,16 +136,19 @@ rc_status launch_tail(const rc_tail& operands, void* stream) {
                                   operands.epsilon,
                                   aligned};
   const TailShape shape = {operands.batch, operands.channels, operands.positions, operands.hidden, sizeof(T)};
-  const TailPlan plan = plan_tail(shape, device);
-  if (!plan.fused) {
+  TailPlan found = {};
+  status = plan(shape, device, &found);
+  if (status == RC_OK && !found.fused) {
     return launch_steps(operands, tensors, device, stream);
   }
-  status = permit_shared_memory<T>(plan.layout.bytes, device);
+  if (status == RC_OK) {
+    status = permit_shared_memory<T>(found.layout.bytes, device);
+  }
   if (status != RC_OK) {
     return status;
   }
-  const Geometry geometry = {operands.batch * plan.cluster, plan.threads, plan.layout.bytes, plan.cluster};
-  return launch("CalibratedTail", tail_kernel<T>, geometry, stream, tensors, plan);
+  const Geometry geometry = {operands.batch * found.cluster, found.threads, found.layout.bytes, found.cluster};
+  return launch("CalibratedTail", tail_kernel<T>, geometry, stream, tensors, found);
 }
 
 rc_status check(const rc_tail* operands, std::int64_t* count) {
@@ -163,6 +184,14 @@ rc_status check(const rc_tail* operands, std::int64_t* count) {
 extern "C" size_t rc_cuda_calibrated_tail_workspace(int64_t batch, int64_t channels) {
   const std::int64_t bytes = rc::product(batch, channels, sizeof(float) + sizeof(rc::Coefficient));
   return bytes < 0 ? 0 : static_cast<size_t>(bytes);
+}
+
+extern "C" rc_status rc_cuda_set_tail_plan(int cluster, int threads) {
+  if (cluster < -1 || cluster > rc::kMostBlocks || threads < 0 || threads > rc::kMostThreads || threads % 32 != 0) {
+    return rc::fail(RC_INVALID_ARGUMENT, "%d blocks of %d threads are no plan", cluster, threads);
+  }
+  rc::wish = {cluster, threads};
+  return RC_OK;
 }
 
 extern "C" rc_status rc_cuda_calibrated_tail(const rc_tail* operands, void* stream) {

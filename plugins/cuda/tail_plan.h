@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "functions.h"
 #include "vectors.h"
@@ -110,21 +111,42 @@ inline TailLayout tail_layout(const TailShape& shape, const DeviceLimits& device
 
 }  // namespace detail
 
-// The rule by which samples are spread over several blocks, and the number of threads, are reasoned, not yet measured.
-inline TailPlan plan_tail(const TailShape& shape, const DeviceLimits& device) {
-  constexpr int kMostBlocks = 8;                   // that every device with clusters grants
-  constexpr std::int64_t kLeastElements = 2048;    // of a block worth a cluster's barrier
+constexpr int kMostBlocks = 8;  // of a cluster, that every device with clusters grants
+
+// One kernel with so many blocks to a sample and so many threads to a block, 0 for as many as suit it; not fused where
+// that has no room on the device.
+inline TailPlan plan_fused(const TailShape& shape, const DeviceLimits& device, int cluster, int threads = 0) {
   constexpr std::int64_t kMostElements = 1 << 24;  // beyond any shared memory; keeps the products below in range
+  if (shape.channels > kMostElements || shape.hidden > kMostElements ||
+      shape.positions > kMostElements / shape.channels || cluster > shape.channels ||
+      cluster > (device.clusters ? kMostBlocks : 1)) {
+    return {};
+  }
+  const std::int64_t planes = (shape.channels + cluster - 1) / cluster;
+  const std::int32_t width = kVectorBytes / shape.element_bytes;
+  // One more for a slice that begins within a vector.
+  const std::int64_t vectors = (planes * shape.positions + width - 1) / width + 1;
+  if (threads == 0) {
+    constexpr int kLeastThreads = 128;
+    threads = vectors > 4096 ? 1024 : power_of_two_from((vectors + 1) / 2, 512);
+    threads = threads < kLeastThreads ? kLeastThreads : threads;
+  }
+  const TailLayout layout = detail::tail_layout(shape, device, cluster, threads, vectors);
+  return layout.bytes <= device.shared_bytes ? TailPlan{true, cluster, threads, layout} : TailPlan{};
+}
+
+// The rule by which samples are spread over several blocks, and the number of threads, are reasoned, not yet measured:
+// `benchmarks/native_gpu.py --part plans` compares them with others.
+inline TailPlan plan_tail(const TailShape& shape, const DeviceLimits& device) {
+  constexpr std::int64_t kLeastElements = 2048;  // of a block worth a cluster's barrier
   // Bytes of W1, which each block of a cluster reads whole, from the second-level cache. A block that fills its shared
   // memory moves some 700 KB to and from memory, which is two to three times slower: up to here W1 adds about a seventh
   // to its time. Far beyond, as in ResNet-50's last stage with 2 MB, W1 would take most of it, and three kernels, which
   // read W1 once for a sample, cost one more reading of A. Reasoned, not yet measured.
   constexpr std::int64_t kMostRepeated = 256 * 1024;
-  const std::int32_t width = kVectorBytes / shape.element_bytes;
-  const std::int64_t most = device.clusters && shape.channels > 1 ? kMostBlocks : 1;
-  if (shape.channels > kMostElements || shape.hidden > kMostElements ||
-      shape.positions > kMostElements / shape.channels ||
-      shape.channels * shape.hidden * shape.element_bytes > kMostRepeated) {
+  const std::int64_t most = device.clusters ? kMostBlocks : 1;
+  if (shape.hidden > kMostRepeated / shape.element_bytes / shape.channels ||
+      shape.positions > std::numeric_limits<std::int64_t>::max() / shape.channels) {
     return {};
   }
   const std::int64_t sample = shape.channels * shape.positions;
@@ -137,14 +159,9 @@ inline TailPlan plan_tail(const TailShape& shape, const DeviceLimits& device) {
     cluster *= 2;
   }
   for (; cluster <= most && cluster <= shape.channels; cluster *= 2) {
-    const std::int64_t planes = (shape.channels + cluster - 1) / cluster;
-    // One more for a slice that begins within a vector.
-    const std::int64_t vectors = (planes * shape.positions + width - 1) / width + 1;
-    const int threads = vectors > 4096 ? 1024 : power_of_two_from((vectors + 1) / 2, 512);
-    const int used = threads < 128 ? 128 : threads;
-    const TailLayout layout = detail::tail_layout(shape, device, cluster, used, vectors);
-    if (layout.bytes <= device.shared_bytes) {
-      return {true, cluster, used, layout};
+    const TailPlan plan = plan_fused(shape, device, cluster);
+    if (plan.fused) {
+      return plan;
     }
   }
   return {};

@@ -136,6 +136,7 @@ def test_a_folder_named_after_tensorrt_rtx_makes_no_tensorrt_rtx(tmp_path: Path)
                 "rc_cuda_gclu",
                 "rc_cuda_last_error",
                 "rc_cuda_response_calibration",
+                "rc_cuda_set_tail_plan",
             },
         ),
     ],

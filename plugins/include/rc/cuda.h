@@ -38,6 +38,11 @@ RC_CUDA_EXPORT enum rc_status rc_cuda_calibrated_tail(const struct rc_tail* oper
 // Bytes of workspace, the same on every device; 0 for sizes that the operator refuses.
 RC_CUDA_EXPORT size_t rc_cuda_calibrated_tail_workspace(int64_t batch, int64_t channels);
 
+// For benchmarks: have this thread's whole tails launched with `cluster` blocks to a sample and `threads` to a block, 0
+// for as many as suit it; with -1 blocks as three kernels; with 0 as the rules have it (plugins/cuda/tail_plan.h). What
+// has no room so is RC_UNSUPPORTED.
+RC_CUDA_EXPORT enum rc_status rc_cuda_set_tail_plan(int cluster, int threads);
+
 // Why the last call of this thread that did not return RC_OK failed; never null.
 RC_CUDA_EXPORT const char* rc_cuda_last_error(void);
 

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "fake_runtime.h"
@@ -146,6 +147,62 @@ TEST_F(LaunchedHalf, FifteenKernelsForTheTailsOfResCNet32) {
       }
     }
     EXPECT_EQ(launched_kernels(), std::vector<std::string>(15, "tail_kernel"));
+  }
+}
+
+// Returns to the rules whatever happens.
+class Planned {
+ public:
+  Planned(int cluster, int threads) { EXPECT_EQ(rc_cuda_set_tail_plan(cluster, threads), RC_OK); }
+  ~Planned() { rc_cuda_set_tail_plan(0, 0); }
+  Planned(const Planned&) = delete;
+  Planned& operator=(const Planned&) = delete;
+};
+
+TEST_F(LaunchedHalf, EveryPlanThatIsAskedForComputesTheSame) {
+  for (const int cluster : {1, 2, 3, 8}) {
+    for (const int threads : {0, 32, 128, 1024}) {
+      use_device({});
+      const Planned planned(cluster, threads);
+      Operands<__half> operands({2, 11, 259, 5});
+      ASSERT_EQ(tail(operands), RC_OK) << rc_cuda_last_error();
+      EXPECT_EQ(launches()[0].cluster, cluster);
+      EXPECT_EQ(launches()[0].blocks, 2 * cluster);
+      if (threads != 0) {
+        EXPECT_EQ(launches()[0].threads, threads);
+      }
+      operands.check();
+    }
+  }
+  use_device({});
+  Operands<__half> operands({2, 11, 259, 5});
+  {
+    const Planned planned(-1, 0);
+    ASSERT_EQ(tail(operands), RC_OK) << rc_cuda_last_error();
+    EXPECT_EQ(launches().size(), 3U);
+    operands.check();
+  }
+  ASSERT_EQ(tail(operands), RC_OK);
+  EXPECT_EQ(launched_kernels().back(), "tail_kernel");  // by the rules again
+}
+
+TEST_F(LaunchedHalf, APlanWithoutRoomIsRefusedAndNotReplaced) {
+  Operands<__half> operands({1, 5, 49, 2});
+  for (const int cluster : {6, 8}) {  // more blocks than channels
+    const Planned planned(cluster, 0);
+    EXPECT_EQ(tail(operands), RC_UNSUPPORTED);
+  }
+  FakeDevice older;
+  older.major = 8;
+  use_device(older);
+  const Planned planned(2, 0);
+  EXPECT_EQ(tail(operands), RC_UNSUPPORTED);
+  EXPECT_TRUE(launches().empty());
+}
+
+TEST(Interface, RefusesPlansThatCannotBe) {
+  for (const auto& [cluster, threads] : {std::pair{-2, 0}, {9, 0}, {1, -32}, {1, 33}, {1, 1056}}) {
+    EXPECT_EQ(rc_cuda_set_tail_plan(cluster, threads), RC_INVALID_ARGUMENT) << cluster << " of " << threads;
   }
 }
 
