@@ -97,7 +97,7 @@ def test_versions_that_choose_for_themselves_are_refused(version: str, monkeypat
 @pytest.fixture(scope="module")
 def form(small_engine: Path) -> onnx.ModelProto:
     """The small network's typed graph, for plugins."""
-    return plugins.plugin_form(onnx.load(small_engine.with_suffix(".onnx")))
+    return plugins.compiled_form(onnx.load(small_engine.with_suffix(".onnx")), with_plugins=True)
 
 
 def test_a_parser_has_no_choice(small_engine: Path, form: onnx.ModelProto) -> None:

@@ -14,7 +14,6 @@ from rc_deploy.engine.plugins import Plugins
 from rc_deploy.engine.runner import EngineRunner
 from rc_deploy.errors import RcDeployError
 from rc_deploy.graph.bodies import rc_nodes
-from rc_deploy.graph.inline import inlined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,13 +116,13 @@ def _why_bodies(library: Library, graph: ModelProto, policy: Plugins) -> str:
 
 
 def _with_bodies(typed: TypedGraph, compile_graph: Compile) -> Compiled:
-    flat = inlined(typed.graph)
-    return compile_graph(typed.content if flat is typed.graph else flat.SerializeToString(), None)
+    form = plugins.compiled_form(typed.graph, with_plugins=False)
+    return compile_graph(typed.content if form is typed.graph else form.SerializeToString(), None)
 
 
 def _with_plugins(library: Library, graph: ModelProto, compile_graph: Compile, path: Path) -> tuple[Compiled, int]:
     """Return an engine, and how many plugin layers it holds: one for each `rc` node. Raises BuildError where not."""
-    form = plugins.plugin_form(graph)
+    form = plugins.compiled_form(graph, with_plugins=True)
     compiled = compile_graph(form.SerializeToString(), path)
     with _runner(compiled, library, path) as runner:
         return compiled, plugins.require_plugins(runner.layer_information(), form)

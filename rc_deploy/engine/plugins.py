@@ -69,7 +69,7 @@ def find(library: Library, policy: Plugins) -> Path | None:
     return path
 
 
-def plugin_form(model: ModelProto) -> ModelProto:
+def _plugin_form(model: ModelProto) -> ModelProto:
     """Return `model` for a parser that has our plugins: `rc` nodes fused as far as they go, without their bodies."""
     from rc_deploy.graph.fuse import fused  # imports onnx-ir and SymPy, which half of a small build's time would go to
 
@@ -80,9 +80,9 @@ def plugin_form(model: ModelProto) -> ModelProto:
     return inlined(result)
 
 
-def compiled_form(model: ModelProto, with_plugins: bool) -> bytes:
-    """Return the serialised graph that a library's parser is given for a typed graph: without functions."""
-    return bytes((plugin_form(model) if with_plugins else inlined(model)).SerializeToString())
+def compiled_form(model: ModelProto, with_plugins: bool) -> ModelProto:
+    """Return what a library's parser is given for a typed graph: a graph without functions, maybe the same."""
+    return _plugin_form(model) if with_plugins else inlined(model)
 
 
 def layer_information(trt: Any, engine: Any) -> str:

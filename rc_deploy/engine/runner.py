@@ -235,6 +235,7 @@ def runner_of(record: Manifest, engine: Path) -> EngineRunner:
     paths = [native.library(needed.name) for needed in record.plugins]
     weights = None
     if record.options.get("strip_weights"):
-        weights = plugins.compiled_form(onnx.load(engine.parent / record.typed_onnx.name), bool(paths))
+        typed = onnx.load(engine.parent / record.typed_onnx.name)
+        weights = plugins.compiled_form(typed, with_plugins=bool(paths)).SerializeToString()
     library = LIBRARIES[record.backend["name"]]
     return EngineRunner(engine.read_bytes(), library, paths[0] if paths else None, weights=weights)

@@ -16,7 +16,7 @@ import os
 import resource
 import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from rc_deploy.engine.library import Library
-    from rc_deploy.engine.settings import Progress
+    from rc_deploy.engine.settings import Compiled, Progress
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 # Severities that are told at once; the file has the others as well.
@@ -42,13 +42,13 @@ TOLD = {"INTERNAL_ERROR", "ERROR", "WARNING"}
 def main() -> None:
     """Do what the request asks."""
     channel, answer = (os.fdopen(int(descriptor), "wb") for descriptor in sys.argv[1:3])
-    log, asked = LastingLog(int(sys.argv[3])), os.fdopen(int(sys.argv[4]), "rb")
-    _contain(parent=int(sys.argv[5]))
+    parent, asked = _Parent(channel, answer, LastingLog(int(sys.argv[3]))), os.fdopen(int(sys.argv[4]), "rb")
+    _contain(int(sys.argv[5]))
     library = LIBRARIES[sys.argv[6]]
     lib = importlib.import_module(library.module)
     if (request := receive(sys.stdin.buffer)) is None:
         return
-    _answer(lib, library, channel, answer, log, request, views(asked, request["sizes"]))
+    _answer(parent, lib, library, request, views(asked, request["sizes"]))
     sys.stderr.flush()
     os._exit(0)  # the answer is out: destructors of the library can only spoil it
 
@@ -62,43 +62,47 @@ def _contain(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(
-    lib: Any,
-    library: Library,
-    channel: BinaryIO,
-    answer: BinaryIO,
-    log: LastingLog,
-    request: dict[str, Any],
-    given: list[memoryview],
-) -> None:
-    def on_message(severity: str, message: str) -> None:
+@dataclass(frozen=True)
+class _Parent:
+    """What reaches the parent: messages, what was made, and a log that outlives this process."""
+
+    channel: BinaryIO
+    answer: BinaryIO
+    log: LastingLog
+
+    def on_message(self, severity: str, message: str) -> None:
         with contextlib.suppress(OSError):  # a build must not end for want of memory for its log
-            log.write(f"[{severity}] {message}")
+            self.log.write(f"[{severity}] {message}")
         if severity in TOLD:
-            send(channel, {"severity": severity, "message": message})
+            send(self.channel, {"severity": severity, "message": message})
 
-    def on_progress(progress: Progress) -> None:
-        send(channel, {"progress": asdict(progress)})
+    def on_progress(self, progress: Progress) -> None:
+        send(self.channel, {"progress": asdict(progress)})
 
+    def take(self, made: Compiled) -> None:
+        facts = vars(made).copy()
+        blobs = [facts.pop("engine"), facts.pop("timing_cache")]
+        try:
+            self.answer.writelines(blobs)
+            self.answer.flush()
+        except OSError as error:
+            send(self.channel, {"unwritten": error.strerror})
+            return
+        send(self.channel, {"compiled": facts, "sizes": [len(blob) for blob in blobs]})
+
+
+def _answer(parent: _Parent, lib: Any, library: Library, request: dict[str, Any], given: list[memoryview]) -> None:
     settings = Settings.from_json(request["settings"])
     try:
         if settings.plugin_library:
             load_plugins(lib, library, Path(settings.plugin_library))
-        made = compile_graph(lib, settings, on_message, on_progress, *given)
+        made = compile_graph(lib, settings, parent.on_message, parent.on_progress, *given)
     except RefusedError as refusal:
-        send(channel, {"refused": refusal.phase, "errors": [asdict(error) for error in refusal.errors]})
+        send(parent.channel, {"refused": refusal.phase, "errors": [asdict(error) for error in refusal.errors]})
     except UnsupportedError as error:
-        send(channel, {"unsupported": str(error), "hint": error.hint})
+        send(parent.channel, {"unsupported": str(error), "hint": error.hint})
     else:
-        facts = vars(made).copy()
-        blobs = [facts.pop("engine"), facts.pop("timing_cache")]
-        try:
-            answer.writelines(blobs)
-            answer.flush()
-        except OSError as error:
-            send(channel, {"unwritten": error.strerror})
-            return
-        send(channel, {"compiled": facts, "sizes": [len(blob) for blob in blobs]})
+        parent.take(made)
 
 
 if __name__ == "__main__":
