@@ -36,7 +36,8 @@ class Problem:
         layers: of the model.
         spec: of its input.
         chosen_on: labelled images to search on.
-        held_out: labelled images that take no part in the search.
+        checked_on: labelled images on which what was chosen must hold.
+        held_out: labelled images on which it must hold after that, and that the outcome rests on.
         asked: largest loss of accuracy, percentage points.
         fixed: layers that stay float32 whatever is found.
     """
@@ -46,6 +47,7 @@ class Problem:
     layers: Sequence[Layer]
     spec: InputSpec
     chosen_on: ImageSet
+    checked_on: ImageSet
     held_out: ImageSet
     asked: float
     fixed: frozenset[str] = frozenset()
@@ -142,9 +144,13 @@ class Measurements:
             self._known[kept, id(part)] = self._measure(kept, part)
         return self._known[kept, id(part)]
 
-    def holds(self, kept: frozenset[str]) -> bool:
-        """Whether the images of the search lose no more than was asked for."""
-        return self.accuracy(kept, self._problem.chosen_on).drop <= self._problem.asked
+    def holds(self, kept: frozenset[str], part: ImageSet) -> bool:
+        """Whether these images lose no more than was asked for."""
+        return self.accuracy(kept, part).drop <= self._problem.asked
+
+    def looks(self, part: ImageSet) -> int:
+        """Return on how many assignments' behalf these images were measured."""
+        return sum(measured_on == id(part) for _, measured_on in self._known)
 
     def logits(self, model: ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of a model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
     from rc_deploy.engine.settings import OnProgress
     from rc_deploy.specs import Calibration
 
-# Of the images that are not calibrated on: so many to search on, and so many held out.
-SEARCH_IMAGES, HELD_OUT_IMAGES = 2000, 5000
+# Of the images that are not calibrated on: so many to search on, and to check on what was found. A search measures
+# dozens of assignments, a check a few.
+SEARCH_IMAGES, CHECK_IMAGES = 2000, 5000
+# Held out, where one or two are measured: as many images as have so many bytes, 21,845 of 32x32, or as are checked on.
+HELD_OUT_BYTES = 64 << 20
+# Where there are fewer images, those to search on and to check on are this share at most.
+SHARE = 2 / 7
 # With fewer to search on, one image more or less would be a percentage point.
 FEWEST_IMAGES = 100
 
@@ -88,7 +94,8 @@ def assign(
         return Assigned(typed(model, options.precision, name, fixed), fixed)
     spec = onnx_model.provenance(model, name).input
     searching = options.max_accuracy_drop is not None
-    wanted = options.calibration.images + (SEARCH_IMAGES + HELD_OUT_IMAGES if searching else 0)
+    held_out = max(CHECK_IMAGES, HELD_OUT_BYTES // math.prod(spec.shape))
+    wanted = options.calibration.images + (SEARCH_IMAGES + CHECK_IMAGES + held_out if searching else 0)
     images = calibrating.choose(options.calibration.data, options.folder, spec, wanted)
     observed, others = images.split(options.calibration.images)
     calibration = replace(options.calibration, images=len(observed))
@@ -132,13 +139,13 @@ def require_sense(options: PrecisionOptions) -> None:
         raise InputError("--keep-fp32 keeps layers out of a narrower type.", "Add --fp16, --bf16, --int8 or --fp8.")
 
 
-def _parts(images: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Return images to search on and images to hold out, by the numbers above where there are so many."""
-    share = SEARCH_IMAGES / (SEARCH_IMAGES + HELD_OUT_IMAGES)
-    first = round(len(images) * share)
-    if first < FEWEST_IMAGES:
+def _parts(images: ImageSet) -> tuple[ImageSet, ImageSet, ImageSet]:
+    """Return images to search on, to check on and to hold out, by the numbers above where there are so many."""
+    most = round(len(images) * SHARE)
+    if most < FEWEST_IMAGES:
         raise InputError(
             f"After calibration {len(images)} images are left, too few to measure an accuracy on.",
             "Lower --calibration-images, or name a larger split.",
         )
-    return images.split(first)
+    chosen_on, others = images.split(min(SEARCH_IMAGES, most))
+    return chosen_on, *others.split(min(CHECK_IMAGES, most))

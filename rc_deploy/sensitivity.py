@@ -5,10 +5,12 @@
 2. Layers are kept in the order of the error that each takes away per product of its cost, until the accuracy on the
    search images drops by no more than was asked for; how many that are is found by bisection.
 3. Each kept layer, the costliest first, is given back if the accuracy holds without it.
-4. The accuracy is measured on images that took no part in calibration and search. Where it does not hold there, one
-   layer more is kept, and the outcome says how often these images were looked at.
+4. The accuracy is checked on other images, and where it holds there, measured on many more that are held out. Where it
+   does not hold on either, one layer more is kept.
 
-A drop is measured on so many images, and holds for others within an interval, which the outcome states.
+Of several assignments the one that is taken is a lucky one on the images that it was taken for. So what fails should
+fail on the images of the check: the held-out ones, which the outcome rests on, are looked at as seldom as can be, and
+the outcome says how often. A drop that was measured holds for other images within an interval, which it states.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ class Search:
         kept: names of nodes that stay float32.
         share: of the products and sums that are quantised, percent.
         search: accuracy on the images that the assignment was chosen on.
-        held_out: accuracy on images that took no part in it.
+        check: accuracy on those that it had to hold on before the held-out ones were looked at.
+        held_out: accuracy on images that took no part in either.
         looks: how often the held-out images were measured; more than once, and they have a part in the choice, which
             `interval` allows for.
         candidates: assignments that were measured.
@@ -68,6 +71,7 @@ class Search:
     kept: tuple[str, ...]
     share: float
     search: Accuracy
+    check: Accuracy
     held_out: Accuracy
     looks: int
     candidates: int
@@ -97,15 +101,15 @@ def search(problem: Problem, on_progress: OnProgress = lambda _: None) -> Search
     Raises:
         InputError: the images have no labels.
     """
-    if problem.chosen_on.labels is None or problem.held_out.labels is None:
+    if any(part.labels is None for part in (problem.chosen_on, problem.checked_on, problem.held_out)):
         raise InputError("The images have no labels, so no accuracy.", "Give --calibration a split that has them.")
     work = Work(on_progress)
     measured = Measurements(problem, work)
     free = sum(layer.node not in problem.fixed for layer in problem.layers)
-    searched, held_out = len(problem.chosen_on), len(problem.held_out)
-    # Both parts in float32, each layer alone, the bisection, each layer without it, and the images held out.
+    searched, others = len(problem.chosen_on), len(problem.checked_on) + len(problem.held_out)
+    # All parts in float32, each layer alone, the bisection, each layer without it, and the other images.
     alone = len(problem.layers) * min(SENSITIVITY_IMAGES, searched)
-    work.expect(searched + held_out + alone + (free.bit_length() + free) * searched + held_out)
+    work.expect(searched + others + alone + (free.bit_length() + free) * searched + others)
     sensitivities = _sensitivities(problem, measured)
     order = [
         item.node
@@ -113,9 +117,9 @@ def search(problem: Problem, on_progress: OnProgress = lambda _: None) -> Search
         if item.node not in problem.fixed
     ]
     kept = _shortest_prefix(problem, measured, order)
-    work.expect(len(kept - problem.fixed) * searched + 2 * held_out)
+    work.expect(len(kept - problem.fixed) * searched + 2 * others)
     kept = _given_back(problem, measured, kept, sensitivities)
-    kept, looks = _held_out(problem, measured, kept, order)
+    kept = _extended(problem, measured, kept, order)
     work.finish()
     total = sum(item.macs for item in sensitivities)
     return Search(
@@ -124,8 +128,9 @@ def search(problem: Problem, on_progress: OnProgress = lambda _: None) -> Search
         kept=tuple(item.node for item in sensitivities if item.node in kept),
         share=100 * sum(item.macs for item in sensitivities if item.node not in kept) / total,
         search=measured.accuracy(kept, problem.chosen_on),
+        check=measured.accuracy(kept, problem.checked_on),
         held_out=measured.accuracy(kept, problem.held_out),
-        looks=looks,
+        looks=measured.looks(problem.held_out),
         candidates=measured.candidates,
     )
 
@@ -147,7 +152,7 @@ def _shortest_prefix(problem: Problem, measured: Measurements, order: list[str])
     low, high = 0, len(order)
     while low < high:
         middle = (low + high) // 2
-        if measured.holds(problem.fixed | set(order[:middle])):
+        if measured.holds(problem.fixed | set(order[:middle]), problem.chosen_on):
             high = middle
         else:
             low = middle + 1
@@ -159,17 +164,15 @@ def _given_back(
 ) -> frozenset[str]:
     """Return `kept` without those layers, the costliest first, that it holds without."""
     for item in sorted(sensitivities, key=lambda item: item.macs, reverse=True):
-        if item.node in kept - problem.fixed and measured.holds(kept - {item.node}):
+        if item.node in kept - problem.fixed and measured.holds(kept - {item.node}, problem.chosen_on):
             kept -= {item.node}
     return kept
 
 
-def _held_out(
-    problem: Problem, measured: Measurements, kept: frozenset[str], order: list[str]
-) -> tuple[frozenset[str], int]:
-    """Return `kept` with as many layers more as the held-out images ask for, and how often these were looked at."""
-    looks = 1
-    while measured.accuracy(kept, problem.held_out).drop > problem.asked:
-        kept |= {next(node for node in order if node not in kept)}
-        looks += 1
-    return kept, looks
+def _extended(problem: Problem, measured: Measurements, kept: frozenset[str], order: list[str]) -> frozenset[str]:
+    """Return `kept` with as many layers more as the images ask for that it was not chosen on."""
+    for node in [node for node in order if node not in kept]:
+        if measured.holds(kept, problem.checked_on) and measured.holds(kept, problem.held_out):
+            break
+        kept |= {node}
+    return kept

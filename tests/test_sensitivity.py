@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import onnx
 import pytest
 
 from conftest import SPEC
-from rc_deploy import accuracies, assignment, data
+from rc_deploy import accuracies, assignment, data, sensitivity
 from rc_deploy.assignment import PrecisionOptions, assign
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.graph.layers import layers
@@ -83,13 +85,45 @@ def test_promise_is_kept_with_fewer_layers_than_all_convolutions(
     assert set(found.kept) == assigned.kept
     assert found.search.drop <= 10
     assert found.held_out.drop <= 10
-    assert found.search.images + found.held_out.images == 4 * data.RANDOM_IMAGES - 100
+    assert sum(part.images for part in (found.search, found.check, found.held_out)) == 4 * data.RANDOM_IMAGES - 100
+    assert found.search.images == found.check.images <= found.held_out.images
     assert 0 < found.share < 100
     require_true_progress(seen, found)
     narrow = [node for node in assigned.graph.graph.node if node.name.startswith("dequantise_")]
     assert len({node.input[0] for node in narrow if ".weight" in node.input[0]}) == 10 - len(found.kept)
     assert json.dumps(found.to_json())
     assert _drop_of_all(labelled, model) > 10  # there was something to find
+
+
+@dataclass
+class Told:
+    """Measurements that say by how much each number of layers drops, on the check's images and on the held-out ones."""
+
+    drops: dict[str, list[float]]
+    asked: list[tuple[str, int]] = field(default_factory=list)
+
+    def holds(self, kept: frozenset[str], part: str) -> bool:
+        self.asked.append((part, len(kept)))
+        return self.drops[part][len(kept)] <= 0
+
+
+@pytest.mark.parametrize(
+    ("check", "held_out", "kept", "looks"),
+    [
+        ([0, 0, 0, 0], [0, 0, 0, 0], 0, [0]),
+        ([1, 1, 0, 0], [0, 0, 0, 0], 2, [2]),  # what fails the check is not measured on the images held out
+        ([0, 0, 0, 0], [1, 1, 0, 0], 2, [0, 1, 2]),
+        ([1, 0, 1, 0], [0, 1, 0, 0], 3, [1, 3]),
+    ],
+)
+def test_what_was_found_must_hold_on_images_it_was_not_chosen_on(
+    check: list[float], held_out: list[float], kept: int, looks: list[int]
+) -> None:
+    told = Told({"check": check, "held out": held_out})
+    problem: Any = SimpleNamespace(checked_on="check", held_out="held out")
+    measured: Any = told
+    assert len(sensitivity._extended(problem, measured, frozenset(), ["a", "b", "c", "d"])) == kept
+    assert [count for part, count in told.asked if part == "held out"] == looks
 
 
 def require_true_progress(seen: list[Progress], found: Search) -> None:
@@ -160,5 +194,5 @@ def test_measurements_are_made_once(labelled: Path, small_onnx: Path, monkeypatc
     monkeypatch.setattr(accuracies, "run", counting)
     found = assign(onnx.load(small_onnx), options(labelled, 100), "small").search
     assert found is not None
-    # The float32 network on both sets of images, each layer alone, and each candidate.
-    assert len(runs) == 2 + len(found.layers) + found.candidates
+    # The float32 network on three sets of images, each layer alone, and each candidate.
+    assert len(runs) == 3 + len(found.layers) + found.candidates

@@ -148,7 +148,8 @@ def _searched(found: Search) -> None:
         kept = "float32" if item.node in found.kept else ""
         table.add_row(item.module or item.node, f"{100 * item.change:.2f}%", f"{item.macs / 1e6:.2f}", kept)
     console().print(table)
-    for title, accuracy in (("images of the search", found.search), ("held-out images", found.held_out)):
+    parts = {"images of the search": found.search, "of the check": found.check, "held out": found.held_out}
+    for title, accuracy in parts.items():
         console().print(
             f"{title}: {accuracy.images:,}, accuracy {accuracy.float32:.2f}% -> {accuracy.quantised:.2f}%, a loss of "
             f"{accuracy.drop:.2f} points; {found.asked:g} were allowed"
