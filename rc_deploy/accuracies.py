@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +36,8 @@ class Problem:
         layers: of the model.
         spec: of its input.
         chosen_on: labelled images to search on.
-        checked_on: labelled images on which what was chosen must hold.
-        held_out: labelled images on which it must hold after that, and that the outcome rests on.
+        checked_on: labelled images that say how many layers more the promise takes.
+        held_out: labelled images that are to prove it.
         asked: largest loss of accuracy, percentage points.
         fixed: layers that stay float32 whatever is found.
     """
@@ -90,6 +90,14 @@ class Accuracy:
         """
         low, high = paired_interval(self.lost, self.won, self.images, looks)
         return 100 * low, 100 * high
+
+    def within(self, asked: float, looks: int = 1) -> bool:
+        """Whether no more than `asked` points are lost on all images of this kind: the whole interval says so.
+
+        Where so few images could not prove that of any network, the loss is to be no more as it was measured.
+        """
+        provable = replace(self, lost=0, won=0).interval()[1] <= asked
+        return self.interval(looks)[1] <= asked if provable else self.drop <= asked
 
 
 class Work:
@@ -144,13 +152,31 @@ class Measurements:
             self._known[kept, id(part)] = self._measure(kept, part)
         return self._known[kept, id(part)]
 
-    def holds(self, kept: frozenset[str], part: ImageSet) -> bool:
-        """Whether these images lose no more than was asked for."""
-        return self.accuracy(kept, part).drop <= self._problem.asked
+    def holds(self, kept: frozenset[str]) -> bool:
+        """Whether the images of the search lose no more than was asked for."""
+        return self.accuracy(kept, self._problem.chosen_on).drop <= self._problem.asked
 
-    def looks(self, part: ImageSet) -> int:
-        """Return on how many assignments' behalf these images were measured."""
-        return sum(measured_on == id(part) for _, measured_on in self._known)
+    def promises(self, kept: frozenset[str]) -> bool:
+        """Whether the held-out images would prove it, were they like those of the check."""
+        found = self.accuracy(kept, self._problem.checked_on)
+        share = len(self._problem.held_out) / found.images
+        alike = replace(
+            found,
+            images=len(self._problem.held_out),
+            lost=round(share * found.lost),
+            won=round(share * found.won),
+        )
+        return alike.within(self._problem.asked)
+
+    def proves(self, kept: frozenset[str]) -> bool:
+        """Whether the held-out images prove that no more is lost than was asked for."""
+        found = self.accuracy(kept, self._problem.held_out)
+        return found.within(self._problem.asked, self.looks)
+
+    @property
+    def looks(self) -> int:
+        """For how many assignments the held-out images were measured."""
+        return sum(part == id(self._problem.held_out) for _, part in self._known)
 
     def logits(self, model: ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of a model."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,33 +96,67 @@ def test_promise_is_kept_with_fewer_layers_than_all_convolutions(
 
 @dataclass
 class Told:
-    """Measurements that say by how much each number of layers drops, on the check's images and on the held-out ones."""
+    """Measurements that say from which number of layers on the check promises, and the held-out images prove."""
 
-    drops: dict[str, list[float]]
-    asked: list[tuple[str, int]] = field(default_factory=list)
+    promised: int
+    proven: int
+    looks: list[int] = field(default_factory=list)
 
-    def holds(self, kept: frozenset[str], part: str) -> bool:
-        self.asked.append((part, len(kept)))
-        return self.drops[part][len(kept)] <= 0
+    def promises(self, kept: frozenset[str]) -> bool:
+        return len(kept) >= self.promised
+
+    def proves(self, kept: frozenset[str]) -> bool:
+        self.looks.append(len(kept))
+        return len(kept) >= self.proven
 
 
 @pytest.mark.parametrize(
-    ("check", "held_out", "kept", "looks"),
+    ("told", "kept", "looks"),
     [
-        ([0, 0, 0, 0], [0, 0, 0, 0], 0, [0]),
-        ([1, 1, 0, 0], [0, 0, 0, 0], 2, [2]),  # what fails the check is not measured on the images held out
-        ([0, 0, 0, 0], [1, 1, 0, 0], 2, [0, 1, 2]),
-        ([1, 0, 1, 0], [0, 1, 0, 0], 3, [1, 3]),
+        (Told(promised=0, proven=0), 0, [0]),
+        (Told(promised=5, proven=3), 5, [5]),
+        (Told(promised=0, proven=3), 3, [0, 2, 3]),  # a quarter of the rest at once
+        (Told(promised=6, proven=9), 8, [6, 7]),  # all of them: there is nothing left to prove
+        (Told(promised=9, proven=9), 8, []),
     ],
 )
-def test_what_was_found_must_hold_on_images_it_was_not_chosen_on(
-    check: list[float], held_out: list[float], kept: int, looks: list[int]
-) -> None:
-    told = Told({"check": check, "held out": held_out})
-    problem: Any = SimpleNamespace(checked_on="check", held_out="held out")
+def test_as_many_layers_are_kept_as_other_images_ask_for(told: Told, kept: int, looks: list[int]) -> None:
     measured: Any = told
-    assert len(sensitivity._extended(problem, measured, frozenset(), ["a", "b", "c", "d"])) == kept
-    assert [count for part, count in told.asked if part == "held out"] == looks
+    assert sensitivity._extended(measured, frozenset(), list("abcdefgh")) == set("abcdefgh"[:kept])
+    assert told.looks == looks
+
+
+@pytest.mark.parametrize(
+    ("images", "lost", "won", "asked", "looks", "within"),
+    [
+        (21845, 175, 153, 0.3, 1, True),  # a loss of 0.10 points, in an interval from -0.06 to 0.26
+        (21845, 175, 153, 0.2, 1, False),
+        (21845, 175, 153, 0.3, 10, False),  # the tenth assignment that was tried on these images
+        (21845, 0, 0, 0.01, 1, True),
+        (100, 1, 1, 0.1, 1, True),  # not even a network that changes nothing could prove so little on so few
+        (100, 2, 1, 0.1, 1, False),
+        (100, 1, 2, 0, 1, True),
+    ],
+)
+def test_a_promise_is_kept_when_the_whole_interval_is_within(
+    images: int, lost: int, won: int, asked: float, looks: int, within: bool
+) -> None:
+    found = accuracies.Accuracy(images, 90.0, 90.0 - 100 * (lost - won) / images, lost, won)
+    assert found.within(asked, looks) == within
+
+
+@pytest.mark.parametrize("most", range(9))
+def test_bisection_finds_the_fewest_that_hold(most: int) -> None:
+    for fewest in range(most + 1):
+        tried: list[int] = []
+
+        def holds(count: int, fewest: int = fewest, tried: list[int] = tried) -> bool:
+            tried.append(count)
+            return count >= fewest
+
+        assert sensitivity._fewest(most, holds) == fewest
+        assert len(tried) <= most.bit_length() + 1
+        assert fewest > 0 or tried == [0][: most > 0]
 
 
 def require_true_progress(seen: list[Progress], found: Search) -> None:

@@ -70,39 +70,43 @@ def build(
     json: Json = None,
 ) -> None:
     """Build an engine, read back its precision, and write the typed ONNX and a manifest beside it."""
-    from rc_deploy.cli import show
-    from rc_deploy.data import files_of
-    from rc_deploy.engine import BuildOptions
-    from rc_deploy.engine import build as run
-    from rc_deploy.engine.options import default_output, outputs
-    from rc_deploy.engine.plugins import Plugins
-    from rc_deploy.graph.resolution import ImageSize
-    from rc_deploy.outputs import require_json
-    from rc_deploy.specs import BatchRange
+    from rc_deploy.engine.library import choose
+    from rc_deploy.engine.process import started
 
-    precision = _precision({"fp32": fp32, "fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8})
-    options = BuildOptions(
-        precision=precision,
-        keep_fp32=tuple(keep_fp32 or ()),
-        calibration=_calibration(calibration, calibration_images, calibration_method),
-        folder=data_folder,
-        max_accuracy_drop=max_accuracy_drop,
-        backend=backend,
-        plugins=Plugins.parse(plugins),
-        batch=tuple(BatchRange.parse(text) for text in batch or ()),
-        image=ImageSize.parse(image) if image else None,
-        timing_cache=timing_cache,
-        compute_capabilities=tuple(compute_capability.split(",")) if compute_capability else (),
-        version_compatible=version_compatible,
-        hardware_compatible=hardware_compatible,
-        strip_weights=strip_weights,
-        refittable=refittable,
-    )
-    engine = output or default_output(source, precision)
-    inputs = [source, *(files_of(calibration, data_folder) if calibration else [])]
-    require_json(json, [*inputs, *outputs(engine), *([timing_cache] if timing_cache else [])])
-    with show.building() as (on_phase, on_progress):
-        result = run(source, engine, options, on_phase, on_progress)
+    with started(choose(backend)) as worker:  # it imports its library while this process imports what it needs itself
+        from rc_deploy.cli import show
+        from rc_deploy.data import files_of
+        from rc_deploy.engine import BuildOptions
+        from rc_deploy.engine import build as run
+        from rc_deploy.engine.options import default_output, outputs
+        from rc_deploy.engine.plugins import Plugins
+        from rc_deploy.graph.resolution import ImageSize
+        from rc_deploy.outputs import require_json
+        from rc_deploy.specs import BatchRange
+
+        precision = _precision({"fp32": fp32, "fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8})
+        options = BuildOptions(
+            precision=precision,
+            keep_fp32=tuple(keep_fp32 or ()),
+            calibration=_calibration(calibration, calibration_images, calibration_method),
+            folder=data_folder,
+            max_accuracy_drop=max_accuracy_drop,
+            backend=backend,
+            plugins=Plugins.parse(plugins),
+            batch=tuple(BatchRange.parse(text) for text in batch or ()),
+            image=ImageSize.parse(image) if image else None,
+            timing_cache=timing_cache,
+            compute_capabilities=tuple(compute_capability.split(",")) if compute_capability else (),
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
+            strip_weights=strip_weights,
+            refittable=refittable,
+        )
+        engine = output or default_output(source, precision)
+        inputs = [source, *(files_of(calibration, data_folder) if calibration else [])]
+        require_json(json, [*inputs, *outputs(engine), *([timing_cache] if timing_cache else [])])
+        with show.building() as (on_phase, on_progress):
+            result = run(source, engine, options, on_phase, on_progress, worker)
     show.built(result, json)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rc_deploy.engine.library import Library
+    from rc_deploy.engine.process import WorkerProcess
     from rc_deploy.engine.typed_graph import TypedGraph
     from rc_deploy.sensitivity import Search
     from rc_deploy.specs import BatchRange
@@ -60,6 +61,7 @@ def build(
     options: BuildOptions = PLAIN,
     on_phase: OnPhase = lambda _: None,
     on_progress: OnProgress = lambda _: None,
+    ahead: WorkerProcess | None = None,
 ) -> BuildResult:
     """Build an engine.
 
@@ -73,6 +75,7 @@ def build(
         options: how.
         on_phase: called with the name of each phase.
         on_progress: called with the progress of calibration and search, and of each phase of the library's.
+        ahead: a worker of the backend that was started before, and compiles nothing else; None starts one.
 
     Raises:
         InputError: `source` cannot be used, or not as asked.
@@ -87,7 +90,7 @@ def build(
     with ThreadPoolExecutor(1) as beside, together() as files, ExitStack() as stack:
         reading = beside.submit(read_source, source, options)
         library = choose(options.backend)
-        worker = stack.enter_context(started(library))
+        worker = ahead or stack.enter_context(started(library))
         given = reading.result()
         plugin_library = plugins.find(library, options.plugins)
         settings = _settings(library, options, given.profiles)

@@ -80,12 +80,13 @@ def compile_graph(
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise RefusedError("build")
+    seconds = time.perf_counter() - start
     return Compiled(
         engine=memoryview(engine),
         layer_types=_layer_types(network),
         compute_capabilities=list(settings.compute_capabilities),
         warnings=[],
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
         timing_cache=b"" if cache is None else _take_cache(config),
         cache_refused=refused,
     )
