@@ -57,6 +57,7 @@ class Search:
         asked: largest loss of accuracy, percentage points.
         layers: in the order of the graph.
         kept: names of nodes that stay float32.
+        unproven: names of those that would do if the images of the search were all that there is.
         share: of the products and sums that are quantised, percent.
         search: accuracy on the images that the assignment was chosen on.
         check: accuracy on those that said how many layers to keep, before the held-out ones were looked at.
@@ -69,6 +70,7 @@ class Search:
     asked: float
     layers: tuple[Sensitivity, ...]
     kept: tuple[str, ...]
+    unproven: tuple[str, ...]
     share: float
     search: Accuracy
     check: Accuracy
@@ -120,14 +122,15 @@ def search(problem: Problem, on_progress: OnProgress = lambda _: None) -> Search
     ]
     kept = _shortest_prefix(problem, measured, order)
     work.expect(len(kept - problem.fixed) * searched + others)
-    kept = _given_back(problem, measured, kept, sensitivities)
-    kept = _extended(measured, kept, order)
+    unproven = _given_back(problem, measured, kept, sensitivities)
+    kept = _extended(measured, unproven, order)
     work.finish()
     total = sum(item.macs for item in sensitivities)
     return Search(
         asked=problem.asked,
         layers=tuple(sensitivities),
         kept=tuple(item.node for item in sensitivities if item.node in kept),
+        unproven=tuple(item.node for item in sensitivities if item.node in unproven),
         share=100 * sum(item.macs for item in sensitivities if item.node not in kept) / total,
         search=measured.accuracy(kept, problem.chosen_on),
         check=measured.accuracy(kept, problem.checked_on),

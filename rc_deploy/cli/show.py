@@ -161,6 +161,11 @@ def _searched(found: Search) -> None:
         f"{len(found.kept)} of {len(found.layers)} layers stay float32, {found.share:.1f}% of the products do not; "
         f"{found.candidates} assignments were measured, the held-out images {found.looks} times"
     )
+    if len(found.unproven) < len(found.kept):
+        console().print(
+            f"{len(found.unproven)} layers would do by the images of the search alone, which prove nothing; to keep "
+            "fewer, allow more or name a larger split"
+        )
 
 
 def reported(summary: Summary, output: Path, sha256: str, json_to: str | None) -> None:
