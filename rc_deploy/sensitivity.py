@@ -6,7 +6,8 @@
    search images drops by no more than was asked for; how many that are is found by bisection.
 3. Each kept layer, the costliest first, is given back if the accuracy holds without it.
 4. More layers are kept, in the same order, until images that took no part in this prove the promise: the whole 95%
-   interval of their loss lies within what was asked for. Fewer images say beforehand how many layers that should take.
+   interval of their loss lies within what was asked for. Where it does not, a check on fewer images says how many
+   layers more that should take.
 
 The cheapest assignment that just holds on some images is also a lucky one there: on others it loses more than was
 asked for as often as not. That is what the interval is for. Where assignments were rejected for what the held-out
@@ -60,7 +61,7 @@ class Search:
         unproven: names of those that would do if the images of the search were all that there is.
         share: of the products and sums that are quantised, percent.
         search: accuracy on the images that the assignment was chosen on.
-        check: accuracy on those that said how many layers to keep, before the held-out ones were looked at.
+        check: accuracy on those that say how many layers more the promise takes.
         held_out: accuracy on images that took no part in either.
         looks: how often the held-out images were measured; more than once, and they have a part in the choice, which
             `interval` allows for.
@@ -109,8 +110,8 @@ def search(problem: Problem, on_progress: OnProgress = lambda _: None) -> Search
     measured = Measurements(problem, work)
     free = sum(layer.node not in problem.fixed for layer in problem.layers)
     searched, steps = len(problem.chosen_on), free.bit_length() + 1
-    # In float32 and narrow, but for the images of the search: each bisection of the check, the held-out ones once.
-    others = (1 + steps) * len(problem.checked_on) + 2 * len(problem.held_out)
+    # In float32 and narrow, but for the images of the search: each bisection of the check, the held-out ones twice.
+    others = (1 + steps) * len(problem.checked_on) + 3 * len(problem.held_out)
     # In float32, each layer alone, the bisection, and each layer without it.
     alone = len(problem.layers) * min(SENSITIVITY_IMAGES, searched)
     work.expect(searched + alone + (steps + free) * searched + others)
@@ -124,6 +125,7 @@ def search(problem: Problem, on_progress: OnProgress = lambda _: None) -> Search
     work.expect(len(kept - problem.fixed) * searched + others)
     unproven = _given_back(problem, measured, kept, sensitivities)
     kept = _extended(measured, unproven, order)
+    check = measured.accuracy(kept, problem.checked_on)
     work.finish()
     total = sum(item.macs for item in sensitivities)
     return Search(
@@ -133,7 +135,7 @@ def search(problem: Problem, on_progress: OnProgress = lambda _: None) -> Search
         unproven=tuple(item.node for item in sensitivities if item.node in unproven),
         share=100 * sum(item.macs for item in sensitivities if item.node not in kept) / total,
         search=measured.accuracy(kept, problem.chosen_on),
-        check=measured.accuracy(kept, problem.checked_on),
+        check=check,
         held_out=measured.accuracy(kept, problem.held_out),
         looks=measured.looks,
         candidates=measured.candidates,
@@ -154,13 +156,13 @@ def _sensitivities(problem: Problem, measured: Measurements) -> list[Sensitivity
 
 def _shortest_prefix(problem: Problem, measured: Measurements, order: list[str]) -> frozenset[str]:
     """Return the fixed layers and the shortest beginning of `order` that holds; all of it does."""
-    return problem.fixed | set(order[: _fewest(len(order), lambda n: measured.holds(problem.fixed | set(order[:n])))])
+    count = _fewest(0, len(order), lambda n: measured.holds(problem.fixed | set(order[:n])))
+    return problem.fixed | set(order[:count])
 
 
-def _fewest(most: int, holds: Callable[[int], bool]) -> int:
-    """Return the smallest number for which `holds`, by bisection; it does for `most`. None at all is tried first."""
-    low, high = 0, most
-    middle = 0
+def _fewest(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """Return the smallest number from `low` to `high` that `holds`, by bisection from `low`; `high` does, untried."""
+    middle = low
     while low < high:
         if holds(middle):
             high = middle
@@ -183,11 +185,16 @@ def _given_back(
 def _extended(measured: Measurements, kept: frozenset[str], order: list[str]) -> frozenset[str]:
     """Return `kept` with as many layers more as it takes to prove the promise on images that it was not chosen on.
 
-    The check says how many that should be. Each look at the held-out images makes their interval wider: where they
-    prove nothing yet, a quarter of the rest is added at once.
+    Each look at the held-out images makes their interval wider. So where they do not prove it yet, the check says how
+    many layers more that should take: an eighth of the rest at least.
     """
     rest = [node for node in order if node not in kept]
-    count = _fewest(len(rest), lambda n: measured.promises(kept | set(rest[:n])))
-    while count < len(rest) and not measured.proves(kept | set(rest[:count])):
-        count += max(1, (len(rest) - count) // 4)
-    return kept | set(rest[:count])
+
+    def extended(count: int) -> frozenset[str]:
+        return kept | set(rest[:count])
+
+    count = 0
+    while count < len(rest) and not measured.proves(extended(count)):
+        count += max(1, (len(rest) - count) // 8)
+        count = _fewest(count, len(rest), lambda n: measured.promises(extended(n)))
+    return extended(count)

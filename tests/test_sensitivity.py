@@ -114,10 +114,11 @@ class Told:
     ("told", "kept", "looks"),
     [
         (Told(promised=0, proven=0), 0, [0]),
-        (Told(promised=5, proven=3), 5, [5]),
-        (Told(promised=0, proven=3), 3, [0, 2, 3]),  # a quarter of the rest at once
-        (Told(promised=6, proven=9), 8, [6, 7]),  # all of them: there is nothing left to prove
-        (Told(promised=9, proven=9), 8, []),
+        (Told(promised=5, proven=3), 5, [0, 5]),
+        (Told(promised=9, proven=0), 0, [0]),  # what is proven needs no check
+        (Told(promised=0, proven=3), 3, [0, 1, 2, 3]),
+        (Told(promised=6, proven=9), 8, [0, 6, 7]),  # all of them: there is nothing left to prove
+        (Told(promised=9, proven=9), 8, [0]),
     ],
 )
 def test_as_many_layers_are_kept_as_other_images_ask_for(told: Told, kept: int, looks: list[int]) -> None:
@@ -154,7 +155,7 @@ def test_bisection_finds_the_fewest_that_hold(most: int) -> None:
             tried.append(count)
             return count >= fewest
 
-        assert sensitivity._fewest(most, holds) == fewest
+        assert sensitivity._fewest(0, most, holds) == fewest
         assert len(tried) <= most.bit_length() + 1
         assert fewest > 0 or tried == [0][: most > 0]
 
