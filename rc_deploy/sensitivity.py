@@ -125,7 +125,7 @@ def search(problem: Problem, on_progress: OnProgress = lambda _: None) -> Search
     work.expect(len(kept - problem.fixed) * searched + others)
     unproven = _given_back(problem, measured, kept, sensitivities)
     kept = _extended(measured, unproven, order)
-    check = measured.accuracy(kept, problem.checked_on)
+    parts = [measured.accuracy(kept, part) for part in (problem.chosen_on, problem.checked_on, problem.held_out)]
     work.finish()
     total = sum(item.macs for item in sensitivities)
     return Search(
@@ -134,9 +134,9 @@ def search(problem: Problem, on_progress: OnProgress = lambda _: None) -> Search
         kept=tuple(item.node for item in sensitivities if item.node in kept),
         unproven=tuple(item.node for item in sensitivities if item.node in unproven),
         share=100 * sum(item.macs for item in sensitivities if item.node not in kept) / total,
-        search=measured.accuracy(kept, problem.chosen_on),
-        check=check,
-        held_out=measured.accuracy(kept, problem.held_out),
+        search=parts[0],
+        check=parts[1],
+        held_out=parts[2],
         looks=measured.looks,
         candidates=measured.candidates,
     )
