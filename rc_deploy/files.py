@@ -14,6 +14,7 @@ import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ _WORDS = {
 }
 # /dev/stdout and its like are links to these; behind them may be a plain file that a shell is writing to.
 _STREAM = re.compile(r"/proc/\w+/fd/\d+")
+# Temporary files are new, and anybody's as any new file: less the umask.
+_CREATED, _MODE = os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666
 _PIECE = 1 << 20  # bytes: small enough to stay in a processor's cache
 
 
@@ -108,13 +111,18 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def _beside(target: Path) -> Path:
+    """Return a name in the folder of `target` that nothing has."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+
+
 @contextmanager
 def _staged(path: Path) -> Iterator[tuple[Path, Path]]:
     """Yield a temporary file, which is gone afterwards, and the plain file beside it that it is to become."""
     target = _target(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _beside(target)
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask, as any new file
+        os.close(os.open(temporary, _CREATED, _MODE))
     except OSError as error:
         raise _output_error(path, error) from None
     try:
@@ -153,12 +161,12 @@ class Together:
 
     def __init__(self, stack: ExitStack, pool: ThreadPoolExecutor) -> None:
         self._stack, self._pool = stack, pool
-        self._staged: list[tuple[Path, Path, Path, Future[None]]] = []
+        self._written: list[tuple[Path, _New, Future[None]]] = []
 
     def write(self, path: Path, data: bytes | memoryview) -> None:
         """Begin to write what `path` is to hold, beside whatever the caller does next. Raises OutputError."""
-        temporary, target = self._stack.enter_context(_staged(path))
-        self._staged.append((path, temporary, target, self._pool.submit(_write, path, temporary, data)))
+        file = self._stack.enter_context(_new(path))
+        self._written.append((path, file, self._pool.submit(_fill, path, file, data)))
 
     def replace(self) -> None:
         """Wait for all, then put them in their places in the order given; last goes the file that vouches for others.
@@ -166,11 +174,11 @@ class Together:
         Raises:
             OutputError: one of them could not be written. No earlier file was replaced, unless a rename failed.
         """
-        for *_, written in self._staged:
-            written.result()
-        for path, temporary, target, _ in self._staged:
+        for *_, filled in self._written:
+            filled.result()
+        for path, file, _ in self._written:
             try:
-                temporary.replace(target)
+                file.replace()
             except OSError as error:
                 raise _output_error(path, error) from error
 
@@ -182,11 +190,58 @@ def together() -> Iterator[Together]:
         yield Together(stack, pool)
 
 
-def _write(path: Path, temporary: Path, data: bytes | memoryview) -> None:
+@dataclass(frozen=True)
+class _New:
+    """An open file that is to become `target`, and the name beside it that it has until then, or takes on the way."""
+
+    number: int
+    temporary: Path
+    target: Path
+
+    def replace(self) -> None:
+        if not self.temporary.exists():
+            # Only where a folder is named, though it is not looked at, does Python follow the link to the file.
+            os.link(f"/proc/self/fd/{self.number}", self.temporary, src_dir_fd=self.number)
+        self.temporary.replace(self.target)
+
+
+@contextmanager
+def _new(path: Path) -> Iterator[_New]:
+    """Yield a new file for what `path` is to hold, which is gone afterwards unless it was put in its place.
+
+    It has no name where the system has such files: of a process that is killed nothing remains then. Raises
+    OutputError.
+    """
+    target = _target(path)
+    temporary = _beside(target)
+    try:
+        number = _without_name(target.parent)
+        number = os.open(temporary, _CREATED, _MODE) if number is None else number
+    except OSError as error:
+        raise _output_error(path, error) from None
+    try:
+        yield _New(number, temporary, target)
+    finally:
+        os.close(number)
+        temporary.unlink(missing_ok=True)
+
+
+def _without_name(folder: Path) -> int | None:
+    """Return the descriptor of a new file in a folder that has no name; None where such files are not to be had."""
+    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():
+        return None
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY, _MODE)
+    except OSError:  # the file system has none; or the folder is not writable, as who opens a file in it will hear
+        return None
+
+
+def _fill(path: Path, file: _New, data: bytes | memoryview) -> None:
     """Bring what `path` is to hold onto the disk. Raises OutputError."""
     try:
-        temporary.write_bytes(data)
-        _finish(temporary)
+        with open(file.number, "wb", closefd=False) as stream:
+            stream.write(data)
+        os.fsync(file.number)
     except OSError as error:
         raise _output_error(path, error) from error
 

@@ -132,6 +132,14 @@ def test_missing_package_names_its_extra(
     assert "Traceback" not in result.stderr
 
 
+def test_a_wrong_option_is_named_before_a_missing_library(small_onnx: Path, here: RunHere) -> None:
+    code, stderr = here("build", small_onnx, "--fp16", "--bf16", "--backend", "tensorrt-rtx")
+    assert (code, "exclude each other" in stderr) == (InputError.exit_code, True), stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rc_deploy.engine.library.is_installed", lambda _: False)
+        assert here("build", small_onnx, "--fp16", "--bf16", "--backend", "tensorrt-rtx") == (code, stderr)
+
+
 def test_validate_exit_code_says_fail(cli: Run, small_checkpoint: Path, small_onnx: Path, tmp_path: Path) -> None:
     model = onnx.load(small_onnx)
     tensor = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)

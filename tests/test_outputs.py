@@ -16,7 +16,7 @@ from rc_deploy.artefacts import Kind, recognise
 from rc_deploy.engine import BuildOptions, build
 from rc_deploy.errors import InputError, OutputError
 from rc_deploy.export import export
-from rc_deploy.files import atomic_write, holds, require_file, require_writable, sha256, together, write_bytes
+from rc_deploy.files import require_file, require_writable, sha256, together, write_bytes
 from rc_deploy.outputs import require_outputs
 from rc_deploy.specs import Precision
 from rc_deploy.validate import ValidateOptions, validate
@@ -233,27 +233,6 @@ class TestTypedOnnxBesideTheEngine:
         manifest.read(engine)
 
 
-def test_links_are_written_through(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    target, link, dangling = tmp_path / "deep" / "target", tmp_path / "link", tmp_path / "dangling"
-    target.write_bytes(b"earlier")
-    link.symlink_to("deep/target")
-    dangling.symlink_to("deep/new")
-    write_bytes(link, b"one")
-    write_bytes(dangling, b"two")
-    with atomic_write(link) as temporary:
-        assert temporary.parent == target.parent
-        temporary.write_bytes(b"three")
-    assert link.is_symlink()
-    assert dangling.is_symlink()
-    assert (target.read_bytes(), (tmp_path / "deep" / "new").read_bytes()) == (b"three", b"two")
-    loop = tmp_path / "loop"
-    loop.symlink_to("loop")
-    with pytest.raises(OutputError, match="Too many levels"):
-        write_bytes(loop, b"")
-    assert loop.is_symlink()
-
-
 @pytest.fixture
 def strange(request: pytest.FixtureRequest, tmp_path: Path):  # type: ignore[no-untyped-def]
     """Something that is no plain file: a FIFO, a socket, or the way to an open file of this process."""
@@ -333,19 +312,6 @@ def test_a_failed_rename_names_its_file(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(OutputError, match=r"second could not be written: Input/output error"):
             files.replace()
     assert [path.name for path in tmp_path.iterdir()] == ["first"]
-
-
-@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 21) + 7])
-def test_a_file_holds_its_own_bytes_alone(size: int, tmp_path: Path) -> None:
-    content = bytes(range(251)) * (size // 251 + 1)
-    path = tmp_path / "file"
-    path.write_bytes(content[:size])
-    assert holds(path, content[:size])
-    assert not holds(path, content[: size + 1])
-    for place in {0, size // 2, size - 1} if size else ():
-        changed = bytearray(content[:size])
-        changed[place] ^= 1
-        assert not holds(path, bytes(changed))
 
 
 def test_manifests_and_results_are_about_the_bytes_that_were_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,10 +70,10 @@ def build(
     json: Json = None,
 ) -> None:
     """Build an engine, read back its precision, and write the typed ONNX and a manifest beside it."""
-    from rc_deploy.engine.library import choose
+    from rc_deploy.engine.library import named
     from rc_deploy.engine.process import started
 
-    with started(choose(backend)) as worker:  # it imports its library while this process imports what it needs itself
+    with started(named(backend)) as worker:  # it imports its library while this process imports what it needs itself
         from rc_deploy.cli import show
         from rc_deploy.data import files_of
         from rc_deploy.engine import BuildOptions

@@ -99,11 +99,11 @@ def build(
         typed_path, _, manifest_path = outputs(output)
         require_replaceable(typed_path, typed, output)
         hashes = beside.submit(lambda: (given.sha256, typed.sha256))
+        files.write(typed_path, typed.content)
         compilation = Compilation(library, settings, output, options.timing_cache, on_phase, on_progress, worker)
         compiled, chosen = compile_chosen(
             library, typed, compilation, given.profiles[0].optimum, options.plugins, plugin_library, on_phase
         )
-        files.write(typed_path, typed.content)
         files.write(output, compiled.engine)
         types = beside.submit(read_back, compiled)
         engine_hash = digest(compiled.engine)

@@ -93,19 +93,27 @@ FEATURES = {
 }
 
 
-def choose(backend: str) -> Library:
-    """Return the library to build with: the one named, or for "auto" TensorRT with a GPU, else TensorRT-RTX.
+def named(backend: str) -> Library:
+    """Return the library of a name, or for "auto" TensorRT with a GPU, else TensorRT-RTX; it may be missing here.
 
-    Raises:
-        MissingDependencyError: it is not installed.
-        UnsupportedError: unknown name, or it cannot build on this machine.
+    Nothing is imported for that. Raises UnsupportedError where there is none of that name.
     """
     if backend == "auto":
         native = is_installed("tensorrt") and bool(gpu.driver().gpus)
         backend = "tensorrt" if native else "tensorrt-rtx"
     if backend not in LIBRARIES:
         raise UnsupportedError(f"There is no backend '{backend}'.", f"Choose auto, {' or '.join(LIBRARIES)}.")
-    library = LIBRARIES[backend]
+    return LIBRARIES[backend]
+
+
+def choose(backend: str) -> Library:
+    """Return the library to build with, see `named`, which can.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+        UnsupportedError: unknown name, or it cannot build on this machine.
+    """
+    library = named(backend)
     if problem := why_not(library):
         if not is_installed(library.module):
             raise MissingDependencyError(f"Building needs {library.title}: {problem}.", _installation(library))
