@@ -92,3 +92,38 @@ def test_inlining_keeps_inputs_and_weights(small_onnx: Path) -> None:
     assert list(flat.graph.input) == list(model.graph.input)
     assert list(flat.graph.initializer) == list(model.graph.initializer)
     onnx_model.check(flat, "flat")
+
+
+def as_it_is(_: ModelProto) -> None:
+    pass
+
+
+def texts_and_tables(model: ModelProto) -> None:
+    """Fields on both sides of the weights, in every message that holds them."""
+    model.doc_string = model.graph.doc_string = largest(model).doc_string = "said of it"
+    model.training_info.add()
+    model.graph.sparse_initializer.add().dims.append(3)
+    model.graph.quantization_annotation.add(tensor_name="x")
+
+
+def no_weights(model: ModelProto) -> None:
+    del model.graph.initializer[:]
+
+
+def no_graph(model: ModelProto) -> None:
+    model.ClearField("graph")
+
+
+def lengths_about_a_byte_more(model: ModelProto) -> None:
+    """Where the length of a length changes: a length is written seven bits a byte."""
+    for length in (0, 1, 126, 127, 128, 129, 16383, 16384, 2097151, 2097152):
+        model.graph.initializer.add(name=str(length), data_type=TensorProto.UINT8, raw_data=bytes(length))
+
+
+@pytest.mark.parametrize(
+    "change", [as_it_is, *FAULTS, texts_and_tables, no_weights, no_graph, lengths_about_a_byte_more]
+)
+def test_bytes_are_those_that_protobuf_makes(change: Callable[[ModelProto], None], small_onnx: Path) -> None:
+    model = onnx.load(small_onnx)
+    change(model)
+    assert weights.serialised(model) == model.SerializeToString(deterministic=True)

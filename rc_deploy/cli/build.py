@@ -75,7 +75,6 @@ def build(
 
     with started(named(backend)) as worker:  # it imports its library while this process imports what it needs itself
         from rc_deploy.cli import show
-        from rc_deploy.data import files_of
         from rc_deploy.engine import BuildOptions
         from rc_deploy.engine import build as run
         from rc_deploy.engine.options import default_output, outputs
@@ -103,11 +102,17 @@ def build(
             refittable=refittable,
         )
         engine = output or default_output(source, precision)
-        inputs = [source, *(files_of(calibration, data_folder) if calibration else [])]
+        inputs = [source, *(_files_of(calibration, data_folder) if calibration else [])]
         require_json(json, [*inputs, *outputs(engine), *([timing_cache] if timing_cache else [])])
         with show.building() as (on_phase, on_progress):
             result = run(source, engine, options, on_phase, on_progress, worker)
     show.built(result, json)
+
+
+def _files_of(calibration: str, folder: Path | None) -> list[Path]:
+    from rc_deploy.data import files_of
+
+    return files_of(calibration, folder)
 
 
 def _precision(flags: dict[str, bool]) -> Precision:

@@ -12,7 +12,6 @@ import onnx
 from rc_deploy.engine import lasting_log, logs
 from rc_deploy.engine.channel import receive, views
 from rc_deploy.engine.library import version
-from rc_deploy.engine.messages import translate
 from rc_deploy.engine.process import started
 from rc_deploy.engine.refusal import Failure, ParserError
 from rc_deploy.engine.settings import Compiled, OnPhase, OnProgress, Progress
@@ -122,6 +121,8 @@ def _compiled(heard: _Heard, answer: BinaryIO) -> Compiled:
 
 def _refused(library: Library, graph: bytes, heard: _Heard, log: Path | None) -> RcDeployError:
     """Return the error for a graph that the library would not have."""
+    from rc_deploy.engine.messages import translate  # a build that succeeds has no use for it
+
     parser = tuple(ParserError(**error) for error in heard.answer["errors"])
     said = (*heard.errors, *(warning for warning in heard.warnings if "memory" in warning))
     failure = Failure(library.title, version(library), heard.answer["refused"], said, parser, log)

@@ -13,6 +13,7 @@ from rc_deploy.errors import OutputError
 from rc_deploy.files import digest, holds, sha256
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.plan import planned
+from rc_deploy.graph.weights import serialised
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def typed_graph(source: Source, options: BuildOptions, on_progress: OnProgress) 
     plan = planned(source.model, options.precision, assigned.kept)
     if source.as_read and assigned.graph is source.model:
         return TypedGraph(assigned, source.content, plan)
-    content = assigned.graph.SerializeToString(deterministic=True)
+    content = serialised(assigned.graph)
     onnx_model.check(assigned.graph, f"The {options.precision} form of {source.path}")
     return TypedGraph(assigned, content, plan)
 
