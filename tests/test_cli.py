@@ -23,7 +23,8 @@ from onnx import numpy_helper
 from typer.main import get_command
 
 from rc_deploy import __version__, checkpoint
-from rc_deploy.cli.app import app
+from rc_deploy.cli import main
+from rc_deploy.cli.app import application
 from rc_deploy.cli.options import number
 from rc_deploy.doctor import doctor as diagnose
 from rc_deploy.errors import InputError, ParityError, exit_codes, reason
@@ -77,6 +78,24 @@ def test_help_loads_nothing_heavy() -> None:
         "doctor",
     ):
         assert f"  {command}  " in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("build", "--help"), ("build", "--no-such-option"), ("build", "no.onnx"), ("--help",), ("buidl",)]
+)
+def test_a_command_made_alone_says_what_it_says_among_all(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said() -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rc-deploy", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    alone = said()
+    assert "".join(alone[1:])
+    monkeypatch.setattr("rc_deploy.cli.app.application", lambda _: application())
+    assert said() == alone
 
 
 def test_version(cli: Run) -> None:
@@ -174,7 +193,7 @@ def test_every_command_speaks_json(
 
 
 def test_every_command_has_json() -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands = get_command(application()).commands  # type: ignore[attr-defined]
     plots = commands.pop("plot").commands
     toolkit = {"export", "build", "validate", "bench", "report", "inspect", "check", "download", "doctor"}
     assert toolkit | {"train", "results"} == set(commands)

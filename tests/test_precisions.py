@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto
 
 from conftest import CALIBRATION, SPEC
-from rc_deploy import assignment, calibration, data, manifest
+from rc_deploy import assignment, calibration, data, manifest, quantisation
 from rc_deploy.assignment import PrecisionOptions, assign
 from rc_deploy.engine import BuildOptions, build, library, readback
 from rc_deploy.engine.contained import compile_graph
@@ -147,7 +147,8 @@ def test_other_graphs_cannot_call_themselves_so(
     """A conversion that does nothing, and one to another precision."""
     for other in {Precision.FP32, *NARROW} - {precision}:
         graph = assign(onnx.load(small_onnx), options(other), "small").graph
-        monkeypatch.setattr(assignment, "typed", lambda *_, graph=graph: graph)
+        for place in (assignment, quantisation):
+            monkeypatch.setattr(place, "typed", lambda *_, graph=graph: graph)
         with pytest.raises(BuildError, match=f"The engine is not {precision}|HW-specific datatypes: fp8"):
             build(small_onnx, tmp_path / "m.engine", options(precision))
         monkeypatch.undo()

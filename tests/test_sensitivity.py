@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from conftest import SPEC
-from rc_deploy import accuracies, assignment, data, sensitivity
+from rc_deploy import accuracies, data, quantisation, sensitivity
 from rc_deploy.assignment import PrecisionOptions, assign
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.graph.layers import layers
@@ -66,7 +66,7 @@ def culprit(small_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> Layer:
         source, precision, name, kept, ranges, calibration = arguments
         return typed(source, precision, name, kept, {**ranges, found.data: ranges[found.data] / 10}, calibration)
 
-    monkeypatch.setattr(assignment, "typed", spoiled)
+    monkeypatch.setattr(quantisation, "typed", spoiled)
     return found
 
 
@@ -194,7 +194,7 @@ def test_network_that_cannot_be_quantised_is_said_so(
         source, precision, name, kept, ranges, calibration = arguments
         return typed(source, precision, name, kept, dict.fromkeys(ranges, 1e-3), calibration)
 
-    monkeypatch.setattr(assignment, "typed", spoiled)
+    monkeypatch.setattr(quantisation, "typed", spoiled)
     with pytest.raises(UnsupportedError, match="Not one layer of small can be int8 within 0 points"):
         assign(onnx.load(small_onnx), options(labelled, 0), "small")
 

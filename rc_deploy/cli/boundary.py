@@ -34,9 +34,9 @@ def main() -> None:
     if before is not signal.SIG_IGN:  # as in a shell's background jobs, which Ctrl-C must not reach
         signal.signal(signal.SIGINT, interrupt)
     try:
-        from rc_deploy.cli.app import app
+        from rc_deploy.cli.app import application
 
-        app(standalone_mode=True)
+        application("".join(sys.argv[1:2]))(standalone_mode=True)
     except BaseException as error:
         # Whatever ends the program after Ctrl-C was caused by it: some modules, interrupted while they are
         # imported, make an ImportError of it, and the command line's framework an exit code of its own.
