@@ -16,6 +16,7 @@ from rc_deploy.files import digest, require_file, sha256, write_bytes
 from rc_deploy.graph import bodies
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.from_torch import DEFAULT_OPSET, onnx_from_module
+from rc_deploy.graph.weights import serialised
 from rc_deploy.optional import require
 from rc_deploy.outputs import require_outputs
 from rc_deploy.runners import OnnxRunner, TorchRunner
@@ -105,7 +106,7 @@ def export(source: Path, output: Path, options: ExportOptions = ExportOptions())
     onnx_model.check(model, "The exported model")
     _check_structure(model, calls)
     comparison, tolerance = _check_parity(model, network, saved.input, options)
-    content = model.SerializeToString(deterministic=True)
+    content = serialised(model)
     write_bytes(output, content)
     return ExportResult(
         path=output,
