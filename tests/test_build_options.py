@@ -21,7 +21,7 @@ import torch
 from rc_deploy import checkpoint, manifest
 from rc_deploy.engine import BuildOptions, build, library, timing_cache
 from rc_deploy.engine.addresses import fixed_addresses
-from rc_deploy.engine.library import FEATURES, LIBRARIES, targets
+from rc_deploy.engine.library import FEATURES, LIBRARIES, Loaded, targets
 from rc_deploy.engine.timing_cache import Key
 from rc_deploy.errors import InputError, OutputError, UnsupportedError
 from rc_deploy.gpu import Driver, Gpu
@@ -165,12 +165,13 @@ def test_unknown_targets_are_refused_by_name(small_onnx: Path, tmp_path: Path) -
 
 
 def test_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert targets(RTX) == ("8.0", "8.6", "8.9", "12.0", "12.1")
-    assert targets(RTX, ("12.0", "7.5")) == ("7.5", "12.0")
+    rtx = Loaded.of(pytest.importorskip("tensorrt_rtx"))
+    assert targets(RTX, rtx) == ("8.0", "8.6", "8.9", "12.0", "12.1")
+    assert targets(RTX, rtx, ("12.0", "7.5")) == ("7.5", "12.0")
     monkeypatch.setattr("rc_deploy.gpu.driver", lambda: Driver("13.0", (Gpu("H200", "9.0"), Gpu("H200", "9.0"))))
-    assert targets(TENSORRT) == ("9.0",)
-    assert "9.0" in targets(TENSORRT, hardware_compatible=True)
-    assert "8.0" in targets(TENSORRT, hardware_compatible=True)
+    assert targets(TENSORRT, Loaded("10.13.0", ())) == ("9.0",)
+    assert "9.0" in targets(TENSORRT, Loaded("10.13.0", ()), hardware_compatible=True)
+    assert "8.0" in targets(TENSORRT, Loaded("10.13.0", ()), hardware_compatible=True)
 
 
 @pytest.mark.parametrize("name", FEATURES)

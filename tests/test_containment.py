@@ -21,7 +21,7 @@ from rc_deploy.engine import BuildOptions, build, logs
 from rc_deploy.engine.contained import compile_graph
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.engine.settings import Progress, Settings
-from rc_deploy.errors import BuildError
+from rc_deploy.errors import BuildError, UnsupportedError
 from rc_deploy.specs import BatchRange, Precision
 
 FP16 = BuildOptions(precision=Precision.FP16, backend="tensorrt-rtx", compute_capabilities=("8.6",))
@@ -113,6 +113,36 @@ def test_a_worker_that_ends_before_it_is_asked_is_an_error_in_words(
     with pytest.raises(BuildError, match=r"ended its process with SIGSEGV .* Nothing was written"):
         build(small_onnx, tmp_path / "m.engine", FP16)
     assert {file.name for file in tmp_path.iterdir()} <= {"site", "m.engine.log"}
+
+
+def test_a_library_that_cannot_be_loaded_is_named(
+    small_onnx: Path, tmp_path: Path, in_worker: Callable[[str], None]
+) -> None:
+    in_worker("sys.modules['tensorrt_rtx'] = None\n")
+    with pytest.raises(UnsupportedError, match=r"TensorRT-RTX cannot be loaded: import of \S+ halted") as caught:
+        build(small_onnx, tmp_path / "m.engine", FP16)
+    assert "rc-deploy[rtx]" in caught.value.hint
+
+
+def test_a_version_that_is_too_old_is_refused(
+    small_onnx: Path, tmp_path: Path, in_worker: Callable[[str], None]
+) -> None:
+    in_worker("import tensorrt_rtx\ntensorrt_rtx.__version__ = '1.3.9'\n")
+    with pytest.raises(UnsupportedError, match=r"version 1\.3\.9 is installed, 1\.4 or later is needed"):
+        build(small_onnx, tmp_path / "m.engine", FP16)
+
+
+def test_the_library_is_loaded_in_the_worker_alone(small_onnx: Path, tmp_path: Path) -> None:
+    """What it does to a process, from loading on, it does to that one."""
+    program = """
+        import sys
+        from pathlib import Path
+        from rc_deploy.engine import BuildOptions, build
+        build(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions(backend="tensorrt-rtx"))
+        print([name for name in sys.modules if name.startswith("tensorrt")])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(small_onnx), str(tmp_path / "m.engine")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_a_bug_in_the_worker_keeps_its_traceback(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,9 @@ from rc_deploy.cli.options import DataFolder, Json, number
 from rc_deploy.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rc_deploy.engine.settings import OnPhase, OnProgress, Progress
     from rc_deploy.specs import Calibration, Precision
 
 
@@ -74,7 +79,6 @@ def build(
     from rc_deploy.engine.process import started
 
     with started(named(backend)) as worker:  # it imports its library while this process imports what it needs itself
-        from rc_deploy.cli import show
         from rc_deploy.engine import BuildOptions
         from rc_deploy.engine import build as run
         from rc_deploy.engine.options import default_output, outputs
@@ -104,9 +108,31 @@ def build(
         engine = output or default_output(source, precision)
         inputs = [source, *(_files_of(calibration, data_folder) if calibration else [])]
         require_json(json, [*inputs, *outputs(engine), *([timing_cache] if timing_cache else [])])
-        with show.building() as (on_phase, on_progress):
+        with _shown() as (on_phase, on_progress):
             result = run(source, engine, options, on_phase, on_progress, worker)
+    from rc_deploy.cli import show
+
     show.built(result, json)
+
+
+@contextmanager
+def _shown() -> Iterator[tuple[OnPhase, OnProgress]]:
+    """As `show.building`, from the first progress: what draws it is imported while the library compiles."""
+    with ExitStack() as stack:
+
+        @cache
+        def display() -> tuple[OnPhase, OnProgress]:
+            from rc_deploy.cli import show
+
+            return stack.enter_context(show.building())
+
+        def on_phase(name: str) -> None:
+            display()[0](name)
+
+        def on_progress(phase: Progress) -> None:
+            display()[1](phase)
+
+        yield on_phase, on_progress
 
 
 def _files_of(calibration: str, folder: Path | None) -> list[Path]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from rc_deploy import __version__, manifest
 from rc_deploy.artefacts import Kind
-from rc_deploy.engine import plugins
+from rc_deploy.engine import logs, plugins
 from rc_deploy.engine.choice import compile_chosen
 from rc_deploy.engine.compilation import Compilation
-from rc_deploy.engine.library import FEATURES, OLDEST_TARGET, choose, require_features, targets, version
+from rc_deploy.engine.contained import require_loaded
+from rc_deploy.engine.library import FEATURES, OLDEST_TARGET, choose, require_features, require_recent, targets
 from rc_deploy.engine.options import BuildOptions, outputs
 from rc_deploy.engine.process import started
 from rc_deploy.engine.readback import Readback, layers_by_type, read_back, require_precision
@@ -29,7 +30,7 @@ from rc_deploy.specs import Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rc_deploy.engine.library import Library
+    from rc_deploy.engine.library import Library, Loaded
     from rc_deploy.engine.process import WorkerProcess
     from rc_deploy.engine.typed_graph import TypedGraph
     from rc_deploy.sensitivity import Search
@@ -73,7 +74,7 @@ def build(
         source: ONNX file from `rc-deploy export`.
         output: the engine to write.
         options: how.
-        on_phase: called with the name of each phase.
+        on_phase: called with the name of each phase of a compilation, and where engines are timed.
         on_progress: called with the progress of calibration and search, and of each phase of the library's.
         ahead: a worker of the backend that was started before, and compiles nothing else; None starts one.
 
@@ -92,9 +93,10 @@ def build(
         library = choose(options.backend)
         worker = ahead or stack.enter_context(started(library))
         given = reading.result()
+        loaded = require_loaded(library, worker, logs.place_for(output))
+        require_recent(library, loaded.version)
         plugin_library = plugins.find(library, options.plugins)
-        settings = _settings(library, options, given.profiles)
-        on_phase(f"Converting to {options.precision}")
+        settings = _settings(library, loaded, options, given.profiles)
         typed = typed_graph(given, options, on_progress)
         typed_path, _, manifest_path = outputs(output)
         require_replaceable(typed_path, typed, output)
@@ -115,7 +117,7 @@ def build(
             source=FileRecord(source.name, source_hash),
             typed_onnx=FileRecord(typed_path.name, typed_hash),
             checkpoint_sha256=given.provenance.checkpoint_sha256,
-            backend={"name": library.name, "version": version(library)},
+            backend={"name": library.name, "version": loaded.version},
             tools=manifest.tools(),
             options=options_as_json(options),
             compute_capabilities=compiled.compute_capabilities,
@@ -147,13 +149,15 @@ def _require_outputs(source: Path, output: Path, options: BuildOptions) -> None:
     )
 
 
-def _settings(library: Library, options: BuildOptions, profiles: tuple[BatchRange, ...]) -> Settings:
+def _settings(library: Library, loaded: Loaded, options: BuildOptions, profiles: tuple[BatchRange, ...]) -> Settings:
     """Return what the library is asked for. Raises UnsupportedError or InputError where it cannot do that."""
     require_features(library, [name for name in FEATURES if getattr(options, name)])
     oldest = OLDEST.get(options.precision, OLDEST_TARGET)
     return Settings(
         profiles=profiles,
-        compute_capabilities=targets(library, options.compute_capabilities, options.hardware_compatible, oldest),
+        compute_capabilities=targets(
+            library, loaded, options.compute_capabilities, options.hardware_compatible, oldest
+        ),
         version_compatible=options.version_compatible,
         hardware_compatible=options.hardware_compatible,
         strip_weights=options.strip_weights,

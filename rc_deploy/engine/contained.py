@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from rc_deploy.engine import lasting_log, logs
 from rc_deploy.engine.channel import receive, views
-from rc_deploy.engine.library import version
+from rc_deploy.engine.library import Loaded, installation
 from rc_deploy.engine.process import started
 from rc_deploy.engine.refusal import Failure, ParserError
 from rc_deploy.engine.settings import Compiled, OnPhase, OnProgress, Progress
@@ -34,6 +34,26 @@ class _Heard:
     warnings: list[str] = field(default_factory=list)
     doing: str = "parsing the graph"
     answer: dict[str, Any] = field(default_factory=dict)
+
+
+def require_loaded(library: Library, worker: WorkerProcess, log: Path) -> Loaded:
+    """Return what a worker's library says of itself, once it is loaded there; see `compile_graph` for `log`.
+
+    Raises:
+        UnsupportedError: it cannot be loaded.
+        BuildError: it ended its process.
+    """
+    told = worker.first_message
+    if told is None:
+        words = logs.read(worker.files.output)
+        kept = logs.keep(log, library.title, words)
+        raise _ended(library.title, worker.wait(), _Heard(doing="loading"), words, kept)
+    if "unloadable" in told:
+        raise UnsupportedError(
+            f"{library.title} cannot be loaded: {told['unloadable']}", f"Install it again: {installation(library)}"
+        )
+    facts = told["loaded"]
+    return Loaded(facts["version"], tuple(facts["capabilities"]))
 
 
 def compile_graph(
@@ -65,7 +85,8 @@ def compile_graph(
     """
     given = [graph] if cache is None else [graph, cache]
     with nullcontext(ahead) if ahead else started(library) as worker:
-        files = worker.files
+        files, version = worker.files, require_loaded(library, worker, log).version
+        who = f"{library.title} {version}"
         try:
             files.request.writelines(given)
             files.request.flush()
@@ -78,12 +99,12 @@ def compile_graph(
         if "unwritten" in heard.answer:
             raise _unwritten(heard.answer["unwritten"])
         words = lasting_log.read(files.log) + logs.read(files.output)
-        kept = logs.keep(log, f"{library.title} {version(library)}", words)
+        kept = logs.keep(log, who, words)
         if "unsupported" in heard.answer:
             raise UnsupportedError(heard.answer["unsupported"], heard.answer["hint"])
         if "refused" in heard.answer:
-            raise _refused(library, graph, heard, kept)
-        raise _ended(library, worker.wait(), heard, words, kept)
+            raise _refused(Failure(library.title, version, heard.answer["refused"], log=kept), graph, heard)
+        raise _ended(who, worker.wait(), heard, words, kept)
 
 
 def _listen(channel: BinaryIO, on_phase: OnPhase, on_progress: OnProgress) -> _Heard:
@@ -119,18 +140,18 @@ def _compiled(heard: _Heard, answer: BinaryIO) -> Compiled:
     return Compiled(**{**facts, **given})
 
 
-def _refused(library: Library, graph: bytes, heard: _Heard, log: Path | None) -> RcDeployError:
-    """Return the error for a graph that the library would not have."""
+def _refused(failure: Failure, graph: bytes, heard: _Heard) -> RcDeployError:
+    """Return the error for a graph that the library would not have: a failure, with what was heard of it."""
     from rc_deploy.engine.messages import translate  # a build that succeeds has no use for it
 
     parser = tuple(ParserError(**error) for error in heard.answer["errors"])
     said = (*heard.errors, *(warning for warning in heard.warnings if "memory" in warning))
-    failure = Failure(library.title, version(library), heard.answer["refused"], said, parser, log)
+    failure = replace(failure, errors=said, parser_errors=parser)
     return translate(failure, onnx.load_model_from_string(graph))
 
 
-def _ended(library: Library, status: int, heard: _Heard, words: str, log: Path | None) -> Exception:
-    """Return the error for a worker that ended without an answer."""
+def _ended(who: str, status: int, heard: _Heard, words: str, log: Path | None) -> Exception:
+    """Return the error for a worker that ended without an answer; `who` is its library."""
     if status >= 0:
         return RuntimeError(f"The worker process failed with exit code {status}:\n{words[-4000:]}")
     number = signal.Signals(-status)
@@ -140,7 +161,7 @@ def _ended(library: Library, status: int, heard: _Heard, words: str, log: Path |
     memory = "The machine probably ran out of memory: build for smaller batches, or close other programs."
     hint = memory if number is signal.SIGKILL else "Report it to its vendor with that log; another version may do."
     return BuildError(
-        f"{library.title} {version(library)} ended its process with {number.name} ({signal.strsignal(number)}) in "
+        f"{who} ended its process with {number.name} ({signal.strsignal(number)}) in "
         f"{heard.doing}.{said}{place} Nothing was written.",
         hint,
     )

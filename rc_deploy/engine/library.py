@@ -6,11 +6,11 @@ What differs between them stands in `LIBRARIES` and `FEATURES` and, by attribute
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rc_deploy import gpu
 from rc_deploy.errors import InputError, MissingDependencyError, UnsupportedError
-from rc_deploy.optional import is_installed, require
+from rc_deploy.optional import EXTRAS, is_installed, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +37,26 @@ class Library:
     takes_plugins: bool
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What a library says of itself where it is loaded.
+
+    Attributes:
+        version: e.g. "1.7.1.116".
+        capabilities: compute capabilities that it builds for whatever GPU the machine has, in ascending order.
+    """
+
+    version: str
+    capabilities: tuple[str, ...]
+
+    @classmethod
+    def of(cls, module: Any) -> Loaded:
+        """Return what a library's Python package says."""
+        names = module.ComputeCapability.__members__ if hasattr(module, "ComputeCapability") else ()
+        numbers = [name[2:] for name in names if name[:2] == "SM"]
+        return cls(str(module.__version__), _ascending(f"{number[:-1]}.{number[-1]}" for number in numbers))
+
+
 LIBRARIES = {
     "tensorrt": Library("tensorrt", "TensorRT", "tensorrt", (10, 12), builds_without_gpu=False, takes_plugins=True),
     "tensorrt-rtx": Library(
@@ -48,6 +68,7 @@ OLDEST_TARGET = "8.0"
 # What a hardware-compatible engine of TensorRT runs on.
 # https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/advanced.html#hardware-compatibility
 AMPERE_AND_LATER = ("8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1")
+_MISSING = "it is not installed"
 
 
 @dataclass(frozen=True)
@@ -107,39 +128,58 @@ def named(backend: str) -> Library:
 
 
 def choose(backend: str) -> Library:
-    """Return the library to build with, see `named`, which can.
+    """Return the library to build with, see `named`; nothing is imported.
 
     Raises:
         MissingDependencyError: it is not installed.
-        UnsupportedError: unknown name, or it cannot build on this machine.
+        UnsupportedError: unknown name, or it builds only where a GPU is.
     """
     library = named(backend)
-    if problem := why_not(library):
-        if not is_installed(library.module):
-            raise MissingDependencyError(f"Building needs {library.title}: {problem}.", _installation(library))
-        raise UnsupportedError(f"{library.title} cannot build here: {problem}.", "See `rc-deploy doctor`.")
+    if not is_installed(library.module):
+        raise MissingDependencyError(f"Building needs {library.title}: {_MISSING}.", installation(library))
+    _require_none(library, _lacks_gpu(library))
     return library
 
 
+def require_recent(library: Library, found: str) -> None:
+    """Require of a library's version that rc-deploy drives it. Raises UnsupportedError."""
+    _require_none(library, _too_old(library, found))
+
+
 def why_not(library: Library) -> str:
-    """Return why `library` cannot build on this machine, in words; empty if it can."""
+    """Return why `library` cannot build on this machine, in words; empty if it can. Loads it to see."""
     if not is_installed(library.module):
-        return "it is not installed"
-    found = version(library)
-    if tuple(int(part) for part in found.split(".")[:2]) < library.minimum:
-        return f"version {found} is installed, {'.'.join(map(str, library.minimum))} or later is needed"
-    if not library.builds_without_gpu and not gpu.driver().gpus:
-        return f"it builds only where a GPU is, and {gpu.driver().problem}"
-    return ""
+        return _MISSING
+    try:
+        return _too_old(library, version(library)) or _lacks_gpu(library)
+    except (ImportError, OSError) as error:
+        return f"it cannot be loaded: {error}"
 
 
 def version(library: Library) -> str:
-    """Return the installed version, e.g. "1.7.1.116"."""
-    return str(require(library.module, library.title).__version__)
+    """Return the installed version, e.g. "1.7.1.116"; loads the library."""
+    return Loaded.of(require(library.module, library.title)).version
 
 
-def _installation(library: Library) -> str:
-    return f"pip install 'rc-deploy[{ {'tensorrt': 'tensorrt', 'tensorrt_rtx': 'rtx'}[library.module] }]'"
+def installation(library: Library) -> str:
+    """Return the command that installs it."""
+    return f"pip install 'rc-deploy[{EXTRAS[library.module][1]}]'"
+
+
+def _require_none(library: Library, problem: str) -> None:
+    if problem:
+        raise UnsupportedError(f"{library.title} cannot build here: {problem}.", "See `rc-deploy doctor`.")
+
+
+def _too_old(library: Library, found: str) -> str:
+    if tuple(int(part) for part in found.split(".")[:2]) >= library.minimum:
+        return ""
+    return f"version {found} is installed, {'.'.join(map(str, library.minimum))} or later is needed"
+
+
+def _lacks_gpu(library: Library) -> str:
+    found = gpu.driver()
+    return "" if library.builds_without_gpu or found.gpus else f"it builds only where a GPU is, and {found.problem}"
 
 
 def require_features(library: Library, wanted: Sequence[str]) -> None:
@@ -160,12 +200,17 @@ def require_features(library: Library, wanted: Sequence[str]) -> None:
 
 
 def targets(
-    library: Library, asked: Sequence[str] = (), hardware_compatible: bool = False, oldest: str = OLDEST_TARGET
+    library: Library,
+    loaded: Loaded,
+    asked: Sequence[str] = (),
+    hardware_compatible: bool = False,
+    oldest: str = OLDEST_TARGET,
 ) -> tuple[str, ...]:
     """Return the compute capabilities that an engine is built for, in ascending order, e.g. ("8.6", "8.9").
 
     Args:
         library: that builds it.
+        loaded: what that says of itself.
         asked: those to build for; all that are not too old, or the machine's own, where there are none.
         hardware_compatible: it shall run on every GPU of Ampere or later.
         oldest: that has the types of the graph.
@@ -176,10 +221,10 @@ def targets(
     if library.name != "tensorrt-rtx":
         own = {found.compute_capability for found in gpu.driver().gpus}
         return AMPERE_AND_LATER if hardware_compatible else _ascending(own)
-    offered = offers(library)
+    offered = loaded.capabilities
     if unknown := [capability for capability in asked if capability not in offered]:
         raise InputError(
-            f"{library.title} {version(library)} does not build for compute capability {', '.join(unknown)}.",
+            f"{library.title} {loaded.version} does not build for compute capability {', '.join(unknown)}.",
             f"It offers {', '.join(offered)}.",
         )
     if oldest != OLDEST_TARGET and (older := [item for item in asked if _number(item) < _number(oldest)]):
@@ -188,13 +233,6 @@ def targets(
             f"They are there from {oldest} on.",
         )
     return _ascending(asked or [item for item in offered if _number(item) >= _number(oldest)])
-
-
-def offers(library: Library) -> tuple[str, ...]:
-    """Return the compute capabilities that a library can build for whatever GPU the machine has."""
-    names = require(library.module, library.title).ComputeCapability.__members__
-    numbers = [name[2:] for name in names if name[:2] == "SM"]
-    return _ascending(f"{number[:-1]}.{number[-1]}" for number in numbers)
 
 
 def _ascending(capabilities: Iterable[str]) -> tuple[str, ...]:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rc_deploy.engine.addresses import fixed_addresses
-from rc_deploy.engine.channel import send
+from rc_deploy.engine.channel import receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,13 +46,18 @@ class WorkerProcess:
 
     Attributes:
         files: that it shares with us.
-        channel: its messages.
+        channel: its messages, the first of which is `first_message`.
     """
 
     files: Files
     channel: BinaryIO
     _asking: BinaryIO
     _process: subprocess.Popen[bytes]
+
+    @cached_property
+    def first_message(self) -> dict[str, Any] | None:
+        """How loading the library went; None where the process ended before that. Waits for it."""
+        return receive(self.channel)
 
     def begin(self, request: dict[str, Any]) -> None:
         """Tell the worker what to do with what is in `files.request`."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from rc_deploy.engine.channel import receive, send, views
 from rc_deploy.engine.compiler import RefusedError, compile_graph
 from rc_deploy.engine.lasting_log import LastingLog
-from rc_deploy.engine.library import LIBRARIES
+from rc_deploy.engine.library import LIBRARIES, Loaded
 from rc_deploy.engine.registry import load_plugins
 from rc_deploy.engine.settings import Settings
 from rc_deploy.errors import UnsupportedError
@@ -45,12 +45,22 @@ def main() -> None:
     parent, asked = _Parent(channel, answer, LastingLog(int(sys.argv[3]))), os.fdopen(int(sys.argv[4]), "rb")
     _contain(int(sys.argv[5]))
     library = LIBRARIES[sys.argv[6]]
-    lib = importlib.import_module(library.module)
-    if (request := receive(sys.stdin.buffer)) is None:
+    if (lib := _load(library, channel)) is None or (request := receive(sys.stdin.buffer)) is None:
         return
     _answer(parent, lib, library, request, views(asked, request["sizes"]))
     sys.stderr.flush()
     os._exit(0)  # the answer is out: destructors of the library can only spoil it
+
+
+def _load(library: Library, channel: BinaryIO) -> Any:
+    """Import the library's package, tell what it says of itself, and return it; None where it cannot be loaded."""
+    try:
+        lib = importlib.import_module(library.module)
+    except (ImportError, OSError) as error:
+        send(channel, {"unloadable": str(error)})
+        return None
+    send(channel, {"loaded": asdict(Loaded.of(lib))})
+    return lib
 
 
 def _contain(parent: int) -> None:

@@ -19,13 +19,13 @@ from rc_deploy import checkpoint, gpu, loading, manifest, models
 from rc_deploy.check import obstacle
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.engine import BuildOptions, build
-from rc_deploy.engine.library import LIBRARIES, offers, why_not
+from rc_deploy.engine.library import LIBRARIES, Loaded, why_not
 from rc_deploy.engine.plugins import Plugins
 from rc_deploy.engine.runner import EngineRunner, _failed
 from rc_deploy.errors import InputError, UnsupportedError
 from rc_deploy.export import export
 from rc_deploy.graph import model as onnx_model
-from rc_deploy.optional import is_installed
+from rc_deploy.optional import is_installed, require
 from rc_deploy.runners import OnnxRunner
 from rc_deploy.specs import BatchRange, Precision
 from rc_deploy.validate import ValidateOptions, validate
@@ -230,7 +230,8 @@ def test_an_engine_for_another_gpu_is_called_unrunnable_and_is(network: Path, tm
     """TensorRT-RTX alone builds for GPUs that are not there."""
     library = LIBRARIES["tensorrt-rtx"]
     own = gpu.driver().gpus[0].compute_capability
-    others = [capability for capability in offers(library) if capability.split(".")[0] != own.split(".")[0]]
+    offered = Loaded.of(require(library.module, library.title)).capabilities
+    others = [capability for capability in offered if capability.split(".")[0] != own.split(".")[0]]
     engine = tmp_path / "other.engine"
     asked = replace(options(library.name, Plugins.OFF, Precision.FP16), compute_capabilities=(others[-1],))
     build(network.with_suffix(".onnx"), engine, asked)
