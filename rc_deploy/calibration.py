@@ -56,7 +56,7 @@ def observe(
     model: ModelProto,
     images: NDArray[np.uint8],
     spec: InputSpec,
-    threads: int | None = None,
+    counting: bool = True,
     on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[str, Histogram]:
     """Return what each tensor that a layer is fed holds, by name.
@@ -65,7 +65,7 @@ def observe(
         model: float32; its bodies are run.
         images: (N, C, H, W), N at least 1.
         spec: of the model's input.
-        threads: for one operator; None for every processor this process may use.
+        counting: see `Histogram`.
         on_progress: called with images done and images in all.
 
     Raises:
@@ -75,19 +75,20 @@ def observe(
     fed = model.graph.input[0].name
     tensors = sorted({layer.data for layer in layers(model)})
     inner = [tensor for tensor in tensors if tensor != fed]
-    session = onnx_session(_with_outputs(model, inner), threads or default_threads(), as_written=True)
-    histograms = {tensor: Histogram() for tensor in tensors}
+    session = onnx_session(_with_outputs(model, inner), default_threads(), as_written=True)
+    histograms = {tensor: Histogram(counting) for tensor in tensors}
     done = 0
     for part in _batches(model, images, tensors):
         inputs = data.normalise(part, spec)
         found = dict(zip(inner, session.run(inner, {fed: inputs}), strict=True)) | {fed: inputs}
         for tensor in tensors:
-            if not np.isfinite(found[tensor]).all():
+            try:
+                histograms[tensor].add(found[tensor])
+            except ValueError:
                 raise InputError(
                     f"Tensor '{tensor}' of the network holds values that are no numbers on these images.",
                     "Give a network that was trained to the end, and images like those it was trained on.",
-                )
-            histograms[tensor].add(found[tensor])
+                ) from None
         done += len(part)
         on_progress(done, len(images))
     return histograms

@@ -15,6 +15,7 @@ from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.layers import layers
 from rc_deploy.graph.precision import typed
 from rc_deploy.sensitivity import search
+from rc_deploy.specs import CalibrationMethod
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -68,6 +69,7 @@ def quantise(
         model,
         observed.images,
         spec,
+        calibration.method is not CalibrationMethod.MINMAX,
         on_progress=lambda done, total: on_progress(Progress("Measuring ranges", None, done, total, done == total)),
     )
     ranges = {tensor: histogram.range(calibration.method) for tensor, histogram in histograms.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from conftest import CALIBRATION
+from rc_deploy.assignment import PrecisionOptions, assign
 from rc_deploy.engine import BuildOptions, build
 from rc_deploy.errors import InputError
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.precision import typed
-from rc_deploy.specs import Precision
+from rc_deploy.specs import CalibrationMethod, Precision
 from rc_deploy.validate import ValidateOptions, validate
 
 Change = Callable[[ModelProto], None]
@@ -114,6 +117,13 @@ def with_weight(path: Path, value: float) -> ModelProto:
 def test_weights_that_float16_cannot_hold(value: float, phrase: str, small_onnx: Path) -> None:
     with pytest.raises(InputError, match=phrase):
         typed(with_weight(small_onnx, value), Precision.FP16, "model")
+
+
+@pytest.mark.parametrize("method", list(CalibrationMethod))
+def test_a_network_that_overflows_has_no_ranges(method: CalibrationMethod, small_onnx: Path) -> None:
+    asked = PrecisionOptions(Precision.INT8, calibration=replace(CALIBRATION, method=method))
+    with pytest.raises(InputError, match=r"Tensor '\S+' of the network holds values that are no numbers"):
+        assign(with_weight(small_onnx, 3e38), asked, "model")
 
 
 @pytest.mark.parametrize("value", [1e-30, -2e-8, 4e-8, 2.0**-24, 3.1e-5])

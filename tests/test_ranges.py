@@ -41,6 +41,22 @@ def test_minmax_is_the_largest_magnitude() -> None:
     assert histogram([-3.25, 1.0]).range(CalibrationMethod.MINMAX) == 3.25
 
 
+def test_minmax_needs_no_counts(values: np.ndarray) -> None:
+    found = Histogram(counting=False)
+    found.add(-values)
+    assert found.range(CalibrationMethod.MINMAX) == values.max()
+    assert not found.counts.any()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("counting", [False, True])
+def test_what_is_no_number_has_no_range(wrong: float, counting: bool, values: np.ndarray) -> None:
+    found = Histogram(counting)
+    found.add(values)
+    with pytest.raises(ValueError, match="no numbers"):
+        found.add(np.append(values, np.float32(wrong)))
+
+
 def test_percentile_leaves_out_the_largest(values: np.ndarray) -> None:
     found = histogram(values)
     expected = np.percentile(np.abs(values), PERCENTILE)
