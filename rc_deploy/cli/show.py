@@ -148,11 +148,11 @@ def _searched(found: Search) -> None:
         kept = "float32" if item.node in found.kept else ""
         table.add_row(item.module or item.node, f"{100 * item.change:.2f}%", f"{item.macs / 1e6:.2f}", kept)
     console().print(table)
-    parts = {"images of the search": found.search, "of the check": found.check, "held out": found.held_out}
+    parts = {"searched on": found.search, "checked on": found.check, "held out": found.held_out}
     for title, accuracy in parts.items():
         console().print(
-            f"{title}: {accuracy.images:,}, accuracy {accuracy.float32:.2f}% -> {accuracy.quantised:.2f}%, a loss of "
-            f"{accuracy.drop:.2f} points; {found.asked:g} were allowed"
+            f"{title}: {accuracy.images:,} images, accuracy {accuracy.float32:.2f}% -> {accuracy.quantised:.2f}%, a "
+            f"loss of {accuracy.drop:.2f} points; {found.asked:g} were allowed"
         )
     low, high = found.interval
     proven = "the promise holds" if found.proven else "so many images do not prove the promise"
