@@ -8,7 +8,8 @@ from typing import Any
 
 from rc_deploy import libraries, machine, native
 from rc_deploy.check import Check
-from rc_deploy.engine.library import LIBRARIES, why_not
+from rc_deploy.engine.contained import why_not
+from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.errors import InputError
 from rc_deploy.gpu import driver
 from rc_deploy.models import GROUP
@@ -56,7 +57,7 @@ def doctor() -> Diagnosis:
     stages = [_stage(name, packages) for name, packages in STAGES.items()]
     backends = [_backend(name) for name in LIBRARIES]
     plugins = [_plugin(name, *words) for name, words in PLUGINS.items()]
-    checks = (*stages, *backends, _half(backends), *plugins, _gpu(), _architectures())
+    checks = (*stages, *backends, _quantised(backends), *plugins, _gpu(), _architectures())
     return Diagnosis(checks, tuple(libraries.find()), machine.facts())
 
 
@@ -77,12 +78,12 @@ def _backend(name: str) -> Check:
     return Check(f"build --backend {name}", not reason, detail, remedy)
 
 
-def _half(backends: list[Check]) -> Check:
-    """Return whether `build --fp16` works: it converts with ONNX Runtime's tools, then needs a backend that builds."""
-    converts = _stage("build --fp16", ("onnxruntime",))
-    if not converts.works or any(backend.works for backend in backends):
-        return converts
-    return Check(converts.name, False, "no backend builds here", "Install one: see the backends.")
+def _quantised(backends: list[Check]) -> Check:
+    """Return whether quantised builds work: ranges are measured with ONNX Runtime, then a backend builds."""
+    measures = _stage("build --int8, --fp8", ("onnxruntime",))
+    if not measures.works or any(backend.works for backend in backends):
+        return measures
+    return Check(measures.name, False, "no backend builds here", "Install one: see the backends.")
 
 
 def _plugin(library: str, name: str, remedy: str) -> Check:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import platform
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -259,7 +257,6 @@ class TestChoiceOfLibrary:
     def machine(self, monkeypatch: pytest.MonkeyPatch) -> object:
         def pretend(installed: dict[str, str], gpus: tuple[Gpu, ...]) -> None:
             monkeypatch.setattr(library, "is_installed", lambda name: name in installed)
-            monkeypatch.setattr(library, "version", lambda chosen: installed[chosen.module])
             monkeypatch.setattr("rc_deploy.gpu.driver", lambda: Driver("13.0", gpus, "" if gpus else "there is no GPU"))
 
         return pretend
@@ -288,24 +285,3 @@ class TestChoiceOfLibrary:
         machine(installed, ())
         with pytest.raises(error, match=message):
             library.choose(backend)
-
-    @pytest.mark.parametrize(
-        ("installed", "gpus", "reason"),
-        [
-            ({}, (), "it is not installed"),
-            ({"tensorrt": "10.11.0"}, (), "version 10.11.0 is installed, 10.12 or later is needed"),
-            ({"tensorrt": "11.0.0"}, (), "it builds only where a GPU is, and there is no GPU"),
-            ({"tensorrt": "11.0.0"}, (Gpu("H200", "9.0"),), ""),
-        ],
-    )
-    def test_why_not(self, machine, installed, gpus, reason) -> None:  # type: ignore[no-untyped-def]
-        machine(installed, gpus)
-        assert library.why_not(library.LIBRARIES["tensorrt"]) == reason
-
-    def test_what_cannot_be_loaded_cannot_build(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As where a library is missing that it is linked with."""
-        rtx = library.LIBRARIES["tensorrt-rtx"]
-        monkeypatch.setattr(library, "is_installed", lambda _: True)
-        monkeypatch.setattr(library, "require", lambda name, _: importlib.import_module(name))
-        monkeypatch.setitem(sys.modules, rtx.module, None)
-        assert library.why_not(rtx).startswith("it cannot be loaded: import of tensorrt_rtx halted")

@@ -256,4 +256,4 @@ def test_a_folder_is_no_installed_package(tmp_path: Path, monkeypatch: pytest.Mo
     """As plugins/tensorrt is, or type stubs."""
     (tmp_path / "tensorrt").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert library.why_not(TENSORRT) == "it is not installed"
+    assert library.unavailable(TENSORRT) == "it is not installed"

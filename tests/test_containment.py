@@ -18,7 +18,7 @@ import pytest
 
 from rc_deploy.artefacts import Kind, recognise
 from rc_deploy.engine import BuildOptions, build, logs
-from rc_deploy.engine.contained import compile_graph
+from rc_deploy.engine.contained import compile_graph, why_not
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.engine.settings import Progress, Settings
 from rc_deploy.errors import BuildError, UnsupportedError
@@ -130,6 +130,23 @@ def test_a_version_that_is_too_old_is_refused(
     in_worker("import tensorrt_rtx\ntensorrt_rtx.__version__ = '1.3.9'\n")
     with pytest.raises(UnsupportedError, match=r"version 1\.3\.9 is installed, 1\.4 or later is needed"):
         build(small_onnx, tmp_path / "m.engine", FP16)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", r"^$"),
+        ("sys.modules['tensorrt_rtx'] = None", r"^it cannot be loaded: import of \S+ halted"),
+        ("import tensorrt_rtx\ntensorrt_rtx.__version__ = '1.3.9'", r"^version 1\.3\.9 is installed, 1\.4 or later is"),
+        ("import os\nos.abort()", r"^loading it ended its process with SIGABRT \(Aborted\)$"),
+        ("import os\nos._exit(3)", r"^loading it ended its process with exit code 3$"),
+    ],
+)
+def test_why_a_library_cannot_build_is_said_by_its_process(
+    text: str, reason: str, in_worker: Callable[[str], None]
+) -> None:
+    in_worker(text + "\n")
+    assert re.search(reason, why_not(RTX))
 
 
 def test_the_library_is_loaded_in_the_worker_alone(small_onnx: Path, tmp_path: Path) -> None:

@@ -82,6 +82,26 @@ def test_versions_are_read_from_symbols(name: str, symbol: str, version: str, tm
     assert libraries.version(path) == version
 
 
+@pytest.mark.parametrize(
+    ("measures", "builds", "works", "remedy"),
+    [
+        (True, True, True, ""),
+        (False, True, False, "rc-deploy[cpu]"),
+        (True, False, False, "see the backends"),
+    ],
+)
+def test_quantised_builds_need_ranges_and_a_backend(
+    measures: bool, builds: bool, works: bool, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rc_deploy.doctor.is_installed", lambda name: measures or name != "onnxruntime")
+    monkeypatch.setattr("rc_deploy.doctor.why_not", lambda _: "" if builds else "it is broken")
+    checks = {check.name: check for check in doctor().checks}
+    found = checks["build --int8, --fp8"]
+    assert found.works == works
+    assert remedy in found.remedy
+    assert checks["build --backend tensorrt-rtx"].works == builds, "which is all that the other precisions need"
+
+
 def test_no_library_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library whose loading leaves a trace leaves none."""
     witness = tmp_path / "loaded"

@@ -11,7 +11,7 @@ import onnx
 
 from rc_deploy.engine import lasting_log, logs
 from rc_deploy.engine.channel import receive, views
-from rc_deploy.engine.library import Loaded, installation
+from rc_deploy.engine.library import Loaded, installation, too_old, unavailable
 from rc_deploy.engine.process import started
 from rc_deploy.engine.refusal import Failure, ParserError
 from rc_deploy.engine.settings import Compiled, OnPhase, OnProgress, Progress
@@ -54,6 +54,19 @@ def require_loaded(library: Library, worker: WorkerProcess, log: Path) -> Loaded
         )
     facts = told["loaded"]
     return Loaded(facts["version"], tuple(facts["capabilities"]))
+
+
+def why_not(library: Library) -> str:
+    """Return why `library` cannot build here, in words; empty if it can. A process of its own loads it to see."""
+    if problem := unavailable(library):
+        return problem
+    with started(library) as worker:
+        told = worker.first_message
+        if told is None:
+            return f"loading it ended its process with {_cause(worker.wait())}"
+    if "unloadable" in told:
+        return f"it cannot be loaded: {told['unloadable']}"
+    return too_old(library, told["loaded"]["version"])
 
 
 def compile_graph(
@@ -154,14 +167,16 @@ def _ended(who: str, status: int, heard: _Heard, words: str, log: Path | None) -
     """Return the error for a worker that ended without an answer; `who` is its library."""
     if status >= 0:
         return RuntimeError(f"The worker process failed with exit code {status}:\n{words[-4000:]}")
-    number = signal.Signals(-status)
     last = "; ".join(heard.errors) or logs.last_words(words)
     said = f" It said: {last.rstrip('.')}." if last else ""
     place = f" Its whole log is in {log}." if log else ""
     memory = "The machine probably ran out of memory: build for smaller batches, or close other programs."
-    hint = memory if number is signal.SIGKILL else "Report it to its vendor with that log; another version may do."
+    hint = memory if -status == signal.SIGKILL else "Report it to its vendor with that log; another version may do."
     return BuildError(
-        f"{who} ended its process with {number.name} ({signal.strsignal(number)}) in "
-        f"{heard.doing}.{said}{place} Nothing was written.",
-        hint,
+        f"{who} ended its process with {_cause(status)} in {heard.doing}.{said}{place} Nothing was written.", hint
     )
+
+
+def _cause(status: int) -> str:
+    """Return the words for an exit status, e.g. "SIGABRT (Aborted)"."""
+    return f"exit code {status}" if status >= 0 else f"{signal.Signals(-status).name} ({signal.strsignal(-status)})"

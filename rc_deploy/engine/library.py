@@ -68,7 +68,6 @@ OLDEST_TARGET = "8.0"
 # What a hardware-compatible engine of TensorRT runs on.
 # https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/advanced.html#hardware-compatibility
 AMPERE_AND_LATER = ("8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1")
-_MISSING = "it is not installed"
 
 
 @dataclass(frozen=True)
@@ -136,24 +135,30 @@ def choose(backend: str) -> Library:
     """
     library = named(backend)
     if not is_installed(library.module):
-        raise MissingDependencyError(f"Building needs {library.title}: {_MISSING}.", installation(library))
-    _require_none(library, _lacks_gpu(library))
+        raise MissingDependencyError(f"Building needs {library.title}: {unavailable(library)}.", installation(library))
+    _require_none(library, unavailable(library))
     return library
 
 
 def require_recent(library: Library, found: str) -> None:
     """Require of a library's version that rc-deploy drives it. Raises UnsupportedError."""
-    _require_none(library, _too_old(library, found))
+    _require_none(library, too_old(library, found))
 
 
-def why_not(library: Library) -> str:
-    """Return why `library` cannot build on this machine, in words; empty if it can. Loads it to see."""
+def unavailable(library: Library) -> str:
+    """Return why `library` cannot build on this machine, in words, as far as can be said without loading it."""
     if not is_installed(library.module):
-        return _MISSING
-    try:
-        return _too_old(library, version(library)) or _lacks_gpu(library)
-    except (ImportError, OSError) as error:
-        return f"it cannot be loaded: {error}"
+        return "it is not installed"
+    if not library.builds_without_gpu and not gpu.driver().gpus:
+        return f"it builds only where a GPU is, and {gpu.driver().problem}"
+    return ""
+
+
+def too_old(library: Library, found: str) -> str:
+    """Return why rc-deploy does not drive a version of a library, in words; empty if it does."""
+    if tuple(int(part) for part in found.split(".")[:2]) >= library.minimum:
+        return ""
+    return f"version {found} is installed, {'.'.join(map(str, library.minimum))} or later is needed"
 
 
 def version(library: Library) -> str:
@@ -169,17 +174,6 @@ def installation(library: Library) -> str:
 def _require_none(library: Library, problem: str) -> None:
     if problem:
         raise UnsupportedError(f"{library.title} cannot build here: {problem}.", "See `rc-deploy doctor`.")
-
-
-def _too_old(library: Library, found: str) -> str:
-    if tuple(int(part) for part in found.split(".")[:2]) >= library.minimum:
-        return ""
-    return f"version {found} is installed, {'.'.join(map(str, library.minimum))} or later is needed"
-
-
-def _lacks_gpu(library: Library) -> str:
-    found = gpu.driver()
-    return "" if library.builds_without_gpu or found.gpus else f"it builds only where a GPU is, and {found.problem}"
 
 
 def require_features(library: Library, wanted: Sequence[str]) -> None:

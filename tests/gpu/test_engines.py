@@ -19,7 +19,8 @@ from rc_deploy import checkpoint, gpu, loading, manifest, models
 from rc_deploy.check import obstacle
 from rc_deploy.checkpoint import Checkpoint
 from rc_deploy.engine import BuildOptions, build
-from rc_deploy.engine.library import LIBRARIES, Loaded, why_not
+from rc_deploy.engine.contained import why_not
+from rc_deploy.engine.library import LIBRARIES, Loaded
 from rc_deploy.engine.plugins import Plugins
 from rc_deploy.engine.runner import EngineRunner, _failed
 from rc_deploy.errors import InputError, UnsupportedError
