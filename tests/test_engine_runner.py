@@ -17,7 +17,8 @@ from rc_deploy.engine.device import Device
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.engine.parts import Part, parts
 from rc_deploy.engine.runner import EngineRunner
-from rc_deploy.errors import InputError, RcDeployError, UnsupportedError
+from rc_deploy.errors import InputError, OutputError, RcDeployError, UnsupportedError
+from rc_deploy.files import sha256
 from rc_deploy.gpu import Driver, Gpu
 from rc_deploy.specs import BatchRange
 
@@ -127,6 +128,22 @@ def test_without_a_gpu(small_engine: Path) -> None:
         pass
     with pytest.raises(RcDeployError, match="error 35"):
         runner.load_engine(RTX, small_engine.read_bytes())
+
+
+def test_the_runtime_cache_lies_in_the_folder_that_is_named(
+    small_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = manifest.read(small_engine)
+    monkeypatch.delenv(runner.RUNTIME_CACHES, raising=False)
+    assert "runtime cache" not in runner.runner_of(record, small_engine).name
+    monkeypatch.setenv(runner.RUNTIME_CACHES, str(tmp_path))
+    kept = runner.runner_of(record, small_engine)
+    assert kept._cache_path == tmp_path / f"{sha256(small_engine)}.runtime-cache"
+    assert kept.name.endswith(", runtime cache)"), "a first run that compiles nothing says so"
+    monkeypatch.setenv(runner.RUNTIME_CACHES, str(tmp_path / "missing"))
+    with pytest.raises(OutputError, match="runtime-cache could not be written"):
+        runner.runner_of(record, small_engine).__enter__()
+    assert list(tmp_path.iterdir()) == []
 
 
 # Everything of a library that the runner touches, by class. TensorRT 10.13's stubs have all of it but what concerns

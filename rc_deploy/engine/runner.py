@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -19,13 +21,12 @@ from rc_deploy.engine.refit import refit
 from rc_deploy.engine.refusal import Failure, Phase
 from rc_deploy.engine.registry import load_plugins
 from rc_deploy.errors import InputError
-from rc_deploy.files import write_bytes
+from rc_deploy.files import require_writable, write_bytes
 from rc_deploy.optional import require
 from rc_deploy.specs import BatchRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from rc_deploy.engine.parts import Part
     from rc_deploy.errors import RcDeployError
     from rc_deploy.manifest import Manifest
+
+
+# Environment variable that names the folder for runtime caches, a file for each engine.
+RUNTIME_CACHES = "RC_DEPLOY_RUNTIME_CACHES"
 
 
 def load_engine(
@@ -102,7 +107,8 @@ class EngineRunner:
         self._weights = weights
         self._trt: Any = require(library.module, "Running an engine")
         own = gpu.driver().gpus
-        self.name = f"{library.title} {version(library)} ({own[0].name if own else 'no GPU'})"
+        kept = ", runtime cache" if runtime_cache else ""
+        self.name = f"{library.title} {version(library)} ({own[0].name if own else 'no GPU'}{kept})"
 
     def __enter__(self) -> Self:
         """Take the GPU and load the engine.
@@ -111,7 +117,10 @@ class EngineRunner:
             UnsupportedError: there is no GPU, or it, its driver or the library's version is not one for this engine.
             InputError: the engine is damaged, has other in- and outputs than those of a classifier, or its weights
                 cannot be put back.
+            OutputError: the runtime cache could not be written.
         """
+        if self._cache_path is not None:
+            require_writable(self._cache_path)
         with ExitStack() as stack:
             self._device = stack.enter_context(Device())
             self._engine = load_engine(self._library, self._content, self._plugin_library, self._weights)
@@ -231,11 +240,16 @@ class EngineRunner:
 
 
 def runner_of(record: Manifest, engine: Path) -> EngineRunner:
-    """Return what runs an engine on this machine, of which `check.obstacle` knows nothing against it."""
+    """Return what runs an engine on this machine, of which `check.obstacle` knows nothing against it.
+
+    Where `RUNTIME_CACHES` is set, TensorRT-RTX keeps there what it compiles when the engine first runs.
+    """
     paths = [native.library(needed.name) for needed in record.plugins]
     weights = None
     if record.options.get("strip_weights"):
         typed = onnx.load(engine.parent / record.typed_onnx.name)
         weights = plugins.compiled_form(typed, with_plugins=bool(paths)).SerializeToString()
     library = LIBRARIES[record.backend["name"]]
-    return EngineRunner(engine.read_bytes(), library, paths[0] if paths else None, weights=weights)
+    folder = os.environ.get(RUNTIME_CACHES)
+    cache = Path(folder, f"{record.engine.sha256}.runtime-cache") if folder else None
+    return EngineRunner(engine.read_bytes(), library, paths[0] if paths else None, runtime_cache=cache, weights=weights)
