@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -176,11 +177,12 @@ class Together:
         """
         for *_, filled in self._written:
             filled.result()
-        for path, file, _ in self._written:
-            try:
-                file.replace()
-            except OSError as error:
-                raise _output_error(path, error) from error
+        for step in (_New.take_name, _New.replace):
+            for path, file, _ in self._written:
+                try:
+                    step(file)
+                except OSError as error:
+                    raise _output_error(path, error) from error
 
 
 @contextmanager
@@ -198,10 +200,20 @@ class _New:
     temporary: Path
     target: Path
 
-    def replace(self) -> None:
-        if not self.temporary.exists():
+    def take_name(self) -> None:
+        """Be under the name, if not yet so; where a file system gives a name to no such file, as a copy."""
+        if self.temporary.exists():
+            return
+        unnamed = f"/proc/self/fd/{self.number}"
+        try:
             # Only where a folder is named, though it is not looked at, does Python follow the link to the file.
-            os.link(f"/proc/self/fd/{self.number}", self.temporary, src_dir_fd=self.number)
+            os.link(unnamed, self.temporary, src_dir_fd=self.number)
+        except OSError:
+            shutil.copyfile(unnamed, self.temporary)
+            _finish(self.temporary)
+
+    def replace(self) -> None:
+        """Be where `target` was; has the name."""
         self.temporary.replace(self.target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -32,7 +33,32 @@ def test_links_are_written_through(tmp_path: Path) -> None:
     assert loop.is_symlink()
 
 
-@pytest.mark.parametrize("without", [None, "O_TMPFILE", "support"])
+def refused(*_: object, **__: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def test_no_earlier_file_is_replaced_unless_all_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that fills up while the second is copied, say."""
+    (tmp_path / "first").write_text("earlier")
+    monkeypatch.setattr(os, "link", refused)
+    copied: list[str] = []
+
+    def copy_once(source: str, target: Path) -> None:
+        if copied:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copied.append(source)
+        target.write_bytes(Path(source).read_bytes())
+
+    monkeypatch.setattr("rc_deploy.files.shutil.copyfile", copy_once)
+    with together() as files:
+        for name in ("first", "second"):
+            files.write(tmp_path / name, b"new")
+        with pytest.raises(OutputError, match="second could not be written: No space left"):
+            files.replace()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("first", "earlier")]
+
+
+@pytest.mark.parametrize("without", [None, "O_TMPFILE", "support", "names"])
 def test_files_that_belong_together_are_as_any_others(
     without: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,7 +67,9 @@ def test_files_that_belong_together_are_as_any_others(
         monkeypatch.delattr(os, "O_TMPFILE")
     elif without == "support":
         monkeypatch.setattr(os, "O_TMPFILE", os.O_CREAT)  # of a folder is refused, as where there is no support
-    before, unnamed = set(tmp_path.iterdir()), without is None
+    elif without == "names":
+        monkeypatch.setattr(os, "link", refused)
+    before, unnamed = set(tmp_path.iterdir()), without in (None, "names")
     with together() as files:
         for name in ("first", "second"):
             files.write(tmp_path / name, name.encode())
