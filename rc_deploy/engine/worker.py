@@ -16,7 +16,6 @@ import os
 import resource
 import signal
 import sys
-import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,38 +29,25 @@ from rc_deploy.engine.settings import Settings
 from rc_deploy.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from typing import BinaryIO, NoReturn
+    from typing import BinaryIO
 
     from rc_deploy.engine.library import Library
     from rc_deploy.engine.settings import Compiled, Progress
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-# Bytes of the thread that compiles: more than a main thread has by default. What is not used is not there.
-_STACK = 64 << 20
 # Severities that are told at once; the file has the others as well.
 TOLD = {"INTERNAL_ERROR", "ERROR", "WARNING"}
 
 
-def main() -> NoReturn:
-    """Do what the request asks, in a thread whose memory is laid out the same each time.
-
-    What the process has used before depends on its environment and working folder; threads have memory of their own.
-    """
+def main() -> None:
+    """Do what the request asks."""
     channel, answer = (os.fdopen(int(descriptor), "wb") for descriptor in sys.argv[1:3])
     parent, asked = _Parent(channel, answer, LastingLog(int(sys.argv[3]))), os.fdopen(int(sys.argv[4]), "rb")
     _contain(int(sys.argv[5]))
-    threading.stack_size(_STACK)
-    work = threading.Thread(target=_work, args=(parent, asked, LIBRARIES[sys.argv[6]]))
-    work.start()
-    work.join()
-    sys.exit(1)  # what went wrong is on standard error
-
-
-def _work(parent: _Parent, asked: BinaryIO, library: Library) -> None:
-    """Load the library, compile what the parent asks for, and end the process."""
-    lib = _load(library, parent.channel)
-    if lib is not None and (request := receive(sys.stdin.buffer)) is not None:
-        _answer(parent, lib, library, request, views(asked, request["sizes"]))
+    library = LIBRARIES[sys.argv[6]]
+    if (lib := _load(library, channel)) is None or (request := receive(sys.stdin.buffer)) is None:
+        return
+    _answer(parent, lib, library, request, views(asked, request["sizes"]))
     sys.stderr.flush()
     os._exit(0)  # the answer is out: destructors of the library can only spoil it
 
