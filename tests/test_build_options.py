@@ -24,6 +24,7 @@ from rc_deploy.engine.addresses import fixed_addresses
 from rc_deploy.engine.library import FEATURES, LIBRARIES, Loaded, targets
 from rc_deploy.engine.timing_cache import Key
 from rc_deploy.errors import InputError, OutputError, UnsupportedError
+from rc_deploy.files import sha256
 from rc_deploy.gpu import Driver, Gpu
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.graph.resolution import ImageSize, resized
@@ -62,6 +63,20 @@ def test_the_same_build_twice_differs_in_time_alone(small_onnx: Path, tmp_path: 
     one, two = (engine.with_suffix(".onnx").read_bytes() for engine in engines)
     assert one == two
     assert differing <= TIMES | (set() if addresses_are_fixed() else {"engine"})
+
+
+def test_neither_folder_nor_environment_shows_in_an_engine(
+    small_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not addresses_are_fixed():
+        pytest.skip("this system draws addresses at random")
+    engines = set()
+    for place, padding in (("a", 0), ("another folder with a longer name", 0), ("a", 1000), ("a", 60_000)):
+        (tmp_path / place).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / place)
+        monkeypatch.setenv("PADDING", "x" * padding)
+        engines.add(sha256(build(small_onnx, tmp_path / "m.engine", FP16).engine))
+    assert len(engines) == 1
 
 
 def test_without_fixed_addresses_the_engines_bytes_may_differ_too_and_nothing_else(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rc_deploy.engine.library import Library
 
 _WORKER = "rc_deploy.engine.worker"
+# How variables begin that loaders, Python and the libraries read; HOME is where CUDA keeps what it compiles.
+_KEPT = ("CUDA", "GLIBC_", "HOME", "LANG", "LC_", "LD_", "NV", "OMP_", "PYTHON", "TENSORRT", "TMPDIR", "TRT", "XDG_")
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,10 @@ def _in_memory(name: str) -> BinaryIO:
 
 
 def _environment() -> dict[str, str]:
-    """Return ours, with the places that modules come from, and hashes of text that are the same each time."""
+    """Return what a worker needs of ours, with the places that modules come from, and hashes of text that are fixed.
+
+    What it does not need (the working folder, say, or the search path of commands) would only move its memory about.
+    """
     places = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
-    return {**os.environ, "PYTHONPATH": places, "PYTHONHASHSEED": "0"}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
+    return {**kept, "PYTHONPATH": places, "PYTHONHASHSEED": "0"}
