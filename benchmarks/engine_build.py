@@ -33,7 +33,7 @@ import numpy as np
 import onnx
 import onnx.inliner
 
-from rc_deploy import calibration, data
+from rc_deploy import calibration, data, machine
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.graph import model as onnx_model
 from rc_deploy.specs import Precision
@@ -144,7 +144,8 @@ def main() -> int:
                 rows.append(row)
                 _print(row)
     if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+        document = {"machine": machine.facts(), "rows": [asdict(row) for row in rows]}
+        given.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return int(failed)
 
 
