@@ -345,9 +345,9 @@ def test_doctor_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "RTX 4090" in checks["run engines on a GPU"].detail
     assert "PyCUDA is missing" in checks["run engines on a GPU"].detail
     assert checks["run engines on a GPU"].remedy == "pip install 'rc-deploy[gpu]'"
-    assert not checks["build --fp16"].works
-    assert checks["build --fp16"].detail == "no backend builds here"
-    assert checks["build --fp16"].remedy
+    assert not checks["build --int8, --fp8"].works
+    assert checks["build --int8, --fp8"].detail == "no backend builds here"
+    assert checks["build --int8, --fp8"].remedy
 
 
 def test_inspect_and_doctor_speak_to_people(
