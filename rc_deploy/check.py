@@ -19,7 +19,7 @@ from rc_deploy.engine import library
 from rc_deploy.engine.library import LIBRARIES
 from rc_deploy.errors import InputError, RcDeployError, UnsupportedError
 from rc_deploy.files import require_file, sha256
-from rc_deploy.optional import EXTRAS, is_installed
+from rc_deploy.optional import is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +147,7 @@ def _library(record: Manifest) -> Iterator[Check]:
         yield Check("library", False, detail, f"It knows {', '.join(LIBRARIES)}: build again with one of them")
         return
     built = clean(record.backend["version"])
-    install = f"pip install 'rc-deploy[{EXTRAS[wanted.module][1]}]'"
+    install = library.installation(wanted)
     if not is_installed(wanted.module):
         yield Check("library", False, f"{wanted.title} {built} is not installed", install)
         return

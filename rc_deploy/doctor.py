@@ -9,7 +9,7 @@ from typing import Any
 from rc_deploy import libraries, machine, native
 from rc_deploy.check import Check
 from rc_deploy.engine.contained import why_not
-from rc_deploy.engine.library import LIBRARIES
+from rc_deploy.engine.library import LIBRARIES, installation
 from rc_deploy.errors import InputError
 from rc_deploy.gpu import driver
 from rc_deploy.models import GROUP
@@ -74,7 +74,7 @@ def _backend(name: str) -> Check:
     library = LIBRARIES[name]
     reason = why_not(library)
     detail = reason or f"{library.title} builds here"
-    remedy = "" if is_installed(library.module) else f"pip install 'rc-deploy[{EXTRAS[library.module][1]}]'"
+    remedy = "" if is_installed(library.module) else installation(library)
     return Check(f"build --backend {name}", not reason, detail, remedy)
 
 

@@ -69,7 +69,7 @@ def quantise(
         model,
         observed.images,
         spec,
-        calibration.method is not CalibrationMethod.MINMAX,
+        counting=calibration.method is not CalibrationMethod.MINMAX,
         on_progress=lambda done, total: on_progress(Progress("Measuring ranges", None, done, total, done == total)),
     )
     ranges = {tensor: histogram.range(calibration.method) for tensor, histogram in histograms.items()}
